@@ -1,0 +1,171 @@
+"""slurm-carbon: the command of admins and of the curious. Thin: each verb reads, calls one piece, prints."""
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Sequence
+
+from slurm_carbon import __version__
+from slurm_carbon.errors import ConfigError, Error, UsageError
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one verb. Exit codes: 0 done, 1 failed or incomplete (the reason is on stderr), 2 wrong usage."""
+    words = _parser().parse_args(argv)
+    try:
+        code: int = words.run(words)
+        sys.stdout.flush()
+        return code
+    except Error as error:
+        print(f"slurm-carbon: error: {error}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # whoever read us has seen enough
+        return 0
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="slurm-carbon", description="Carbon-aware placement of Slurm jobs.")
+    parser.add_argument("--version", action="version", version=f"slurm-carbon {__version__}")
+    parser.add_argument("--config", metavar="FILE", help="the configuration (default: $SLURM_CARBON_CONFIG, or the site's)")
+    nouns = parser.add_subparsers(required=True, metavar="outlook | config")
+
+    outlook = nouns.add_parser("outlook", help="the published forecast and facts that jobs are placed by")
+    verbs = outlook.add_subparsers(required=True, metavar="refresh | show | plot")
+    refresh = verbs.add_parser("refresh", help="ask all sources and clusters, and publish")
+    refresh.add_argument("--facts", metavar="FILE", help="recorded facts of the clusters, instead of asking Slurm")
+    refresh.add_argument("--record-facts", metavar="FILE", help="write down what Slurm answers, for --facts")
+    refresh.set_defaults(run=_refresh)
+    show = verbs.add_parser("show", help="print it: per location the coming day, its source and age")
+    show.add_argument("--json", action="store_true", help="the file itself")
+    show.set_defaults(run=_show)
+    plot = verbs.add_parser("plot", help="draw the forecast of every zone (needs the extra `plots`)")
+    plot.add_argument("--output", required=True, metavar="FILE", help="PNG, SVG or PDF, by its ending")
+    plot.add_argument("--mark", metavar="TEXT", help="a job's comment: its planned window is drawn in")
+    plot.add_argument("--run-time", metavar="DURATION", default="1h", help="of that job (default: 1h)")
+    plot.set_defaults(run=_plot)
+
+    config = nouns.add_parser("config", help="the site's configuration")
+    verbs = config.add_subparsers(required=True, metavar="show | check | init")
+    verbs.add_parser("show", help="print every key, its value and meaning").set_defaults(run=_config_show)
+    verbs.add_parser("check", help="check the file, and against Slurm what it names").set_defaults(run=_config_check)
+    init = verbs.add_parser("init", help="print a configuration proposed from what Slurm reports")
+    init.add_argument(
+        "--zone", action="append", default=[], metavar="[CLUSTER=]ZONE", help="where a cluster's electricity comes from"
+    )
+    init.add_argument("--slurm-conf", action="append", default=[], metavar="CLUSTER=FILE", help="the slurm.conf of a cluster")
+    init.add_argument(
+        "--filesystem", default="", metavar="NAME", help="all these clusters share their files: jobs may move between them"
+    )
+    init.set_defaults(run=_config_init)
+    return parser
+
+
+def _config_path(words: argparse.Namespace) -> str:
+    from slurm_carbon.config import SITE_FILE
+
+    return words.config or os.environ.get("SLURM_CARBON_CONFIG") or SITE_FILE
+
+
+def _outlook_path(words: argparse.Namespace) -> str:
+    from slurm_carbon.config import load
+
+    return os.environ.get("SLURM_CARBON_OUTLOOK") or load(_config_path(words)).outlook.file
+
+
+def _refresh(words: argparse.Namespace) -> int:
+    from slurm_carbon import config as configs
+    from slurm_carbon import outlook as outlooks
+    from slurm_carbon import publish
+    from slurm_carbon.slurm import facts, recorded
+    from slurm_carbon.slurm.command import Runner
+
+    config = configs.load(_config_path(words))
+    runner = recorded.player(words.facts) if words.facts else Runner()
+    if words.record_facts:
+        recorded.record(runner, [c for s in config.sites for c in facts.commands(s.name, s.slurm_conf)], words.record_facts)
+    outlook, problems = publish.make(config, int(time.time()), runner)
+    path = os.environ.get("SLURM_CARBON_OUTLOOK") or config.outlook.file
+    outlooks.write(outlook, path)
+    for problem in problems:
+        print(f"slurm-carbon: {problem}", file=sys.stderr)
+    print(f"{path}: {len(outlook.locations)} locations in {len(outlook.zones)} zones, {len(outlook.clusters)} clusters")
+    return 1 if problems else 0
+
+
+def _show(words: argparse.Namespace) -> int:
+    from slurm_carbon import outlook as outlooks
+    from slurm_carbon.report import text
+
+    path, now = _outlook_path(words), int(time.time())
+    outlook = outlooks.read(path, now)
+    if words.json:
+        print(json.dumps(outlooks.encode(outlook), indent=1))
+    else:
+        print("\n".join(text.outlook_table(outlook, path, now)))
+    return 0
+
+
+def _plot(words: argparse.Namespace) -> int:
+    from slurm_carbon import marks
+    from slurm_carbon import outlook as outlooks
+    from slurm_carbon.report import plots
+    from slurm_carbon.units import duration_s
+
+    now = int(time.time())
+    outlook = outlooks.read(_outlook_path(words), now)
+    mark = None
+    if words.mark is not None:
+        mark = marks.read(words.mark)[1]
+        if mark is None:
+            raise UsageError(f"--mark {words.mark!r}: no mark of slurm-carbon in it")
+    plots.outlook_figure(outlook, now, words.output, mark, duration_s(words.run_time))
+    print(words.output)
+    return 0
+
+
+def _config_show(words: argparse.Namespace) -> int:
+    from slurm_carbon.config import load, render
+
+    print(render(load(_config_path(words))), end="")
+    return 0
+
+
+def _config_check(words: argparse.Namespace) -> int:
+    from slurm_carbon import publish
+    from slurm_carbon.config import load
+    from slurm_carbon.slurm.command import Runner
+
+    path = _config_path(words)
+    config = load(path)
+    outlook, problems = publish.make(config, int(time.time()), Runner())
+    for problem in problems:
+        print(f"slurm-carbon: {problem}", file=sys.stderr)
+    print(f"{path}: {len(config.sites)} clusters, {len(outlook.locations)} locations, {len(config.zones)} zones: "
+          + ("see above" if problems else "good"))  # fmt: skip
+    return 1 if problems else 0
+
+
+def _config_init(words: argparse.Namespace) -> int:
+    from slurm_carbon.config import render
+    from slurm_carbon.propose import propose
+    from slurm_carbon.slurm.command import Runner
+
+    zones, confs = _pairs(words.zone), _pairs(words.slurm_conf)
+    if "" in confs:
+        raise ConfigError("--slurm-conf: write CLUSTER=FILE")
+    print(render(propose(Runner(), zones, confs, words.filesystem)), end="")
+    return 0
+
+
+def _pairs(items: list[str]) -> dict[str, str]:
+    """`a=b` as {"a": "b"}, `b` alone as {"": "b"}."""
+    return {name if equals else "": value if equals else name for name, equals, value in (i.partition("=") for i in items)}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

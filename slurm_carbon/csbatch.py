@@ -1,0 +1,401 @@
+"""csbatch: sbatch, at a cleaner hour and place.
+
+sbatch parses, we decide, sbatch submits: this process becomes it, so its output, exit code, --wait and signals are its
+own. Nothing here submits, so nothing is submitted twice; whatever fails here ends in a plain submission.
+"""
+
+import os
+import stat
+import sys
+import time
+
+from slurm_carbon.errors import CommandError, Error, OutlookError, UsageError
+from slurm_carbon.launch import (
+    become_sbatch,
+    find_sbatch,
+    nothing_to_submit,
+    plainly,
+    say,
+    wants_words,
+    without_own,
+)
+from slurm_carbon.slurm.command import Runner
+from slurm_carbon.slurm.sbatch import (
+    Parsed,
+    check,
+    forget_folder,
+    parse_command,
+    parser_folder,
+    read_parsed,
+    site_conf,
+    wants_stdin,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from slurm_carbon.model import Decision, Job, Owner, Wishes
+    from slurm_carbon.outlook import Outlook
+    from slurm_carbon.wishes import Given, Own
+
+CHECK_TIMEOUT_S = 5.0
+CHECKS = 3
+MAX_SCRIPT_BYTES = 64 << 20
+
+
+def main(words: list[str]) -> int:
+    """Submit, or say what would be submitted. Returns an exit code, if it returns at all."""
+    try:
+        return _submit(words, Runner())
+    except UsageError as error:
+        say(f"error: {error}")
+        return 255
+    except Error as error:
+        if nothing_to_submit(words):
+            say(f"error: {error}; nothing was submitted")
+            return 1
+        return plainly(without_own(words), str(error))
+
+
+def _submit(words: list[str], runner: Runner) -> int:
+    now = int(time.time())
+    sbatch = find_sbatch()
+    own, parsed, outlook, complaint = _understand(words, sbatch, runner, now)
+    options, script, given = own.split_at_script(parsed.trailing if parsed else 0)
+    if any(name == "help" for name, _ in given):
+        from slurm_carbon.narrate import HELP
+
+        sys.stdout.write(HELP)
+        return 0
+    if parsed is None or sbatch is None:  # --help, or a mistake: sbatch says so itself
+        if nothing_to_submit(words):
+            say(f"error: {complaint}; nothing was submitted")
+            return 1
+        return become_sbatch(without_own(words))
+
+    if ":" in options:
+        parsed.options["het-job"] = "set"
+    wishes = _wishes(given, parsed, now)
+    try:
+        if isinstance(outlook, Error):
+            raise outlook
+        decision = _decision(parsed, options, script, wishes, outlook, now, sbatch, runner)
+    except UsageError:
+        raise
+    except (Error, ValueError) as error:
+        if wishes.dry_run:
+            say(f"error: {error}; nothing was submitted")
+            return 1
+        if wishes.off:
+            return become_sbatch(options + script)
+        return plainly(options + script, str(error))
+    return _carry_out(decision, sbatch, options, script, parsed, wishes, outlook, now)
+
+
+# understanding
+
+
+def _understand(
+    words: list[str], sbatch: str | None, runner: Runner, now: int
+) -> "tuple[Own, Parsed | None, Outlook | Error, str]":
+    """Our options apart, what sbatch understood of the rest, the outlook, and sbatch's complaint if it stopped early.
+
+    sbatch parses while we import and read: the order of these lines is a quarter of the time that a submission takes.
+    """
+    from slurm_carbon.wishes import Own, of_options
+
+    own = Own(words)
+    if sbatch is None:
+        if not nothing_to_submit(words):
+            return own, None, OutlookError("no sbatch"), "no sbatch on PATH"
+        from slurm_carbon.slurm import offline
+
+        outlook = _outlook(now)
+        home = next(iter(outlook.clusters), "") if not isinstance(outlook, Error) else ""
+        return own, offline.parse(own.words, home), outlook, ""
+    _keep_readable(own.words)
+    folder = parser_folder(site_conf(os.environ), os.environ)
+    try:
+        parsing = runner.start(parse_command(sbatch, own.words, folder, None))
+        outlook = _outlook(now)
+        done = parsing.wait()
+        parsed = read_parsed(done)
+        if parsed is None and wants_stdin(done):
+            given = own.split_at_script(0)[2]
+            of_options(given, now)  # a mistake in them has to show before we wait for stdin
+            if not any(name == "help" for name, _ in given):
+                _stdin_to_memory()
+                done = runner.run(parse_command(sbatch, own.words, folder, 0))
+                parsed = read_parsed(done)
+                os.lseek(0, 0, os.SEEK_SET)
+    finally:
+        forget_folder(folder)
+    return own, parsed, outlook, done.complaint
+
+
+def _outlook(now: int) -> "Outlook | Error":
+    """The published outlook; else one made here, if the site allows that; else why there is none."""
+    from slurm_carbon import outlook as outlooks
+
+    path = os.environ.get("SLURM_CARBON_OUTLOOK", "")
+    config_path = os.environ.get("SLURM_CARBON_CONFIG", "")
+    try:
+        if path or (not config_path and os.path.exists("/var/lib/slurm_carbon/outlook.json")):
+            return outlooks.read(path or "/var/lib/slurm_carbon/outlook.json", now)
+    except OutlookError as error:
+        problem: Error = error
+    else:
+        problem = OutlookError("no outlook is published yet")
+    from slurm_carbon import config as configs
+
+    try:
+        config = configs.load(config_path or configs.SITE_FILE)
+        if not path:
+            try:
+                return outlooks.read(config.outlook.file, now)
+            except OutlookError as error:
+                problem = error
+        if config.outlook.fallback == "none":
+            return problem
+        from slurm_carbon import publish
+
+        return publish.on_climatology(config, now, Runner())
+    except Error as error:
+        return problem if path else error
+
+
+def _keep_readable(words: list[str]) -> None:
+    """A script that can be read only once, as in `csbatch <(generate)`, becomes one that can be read again."""
+    for word in words:
+        folder, _, number = word.rpartition("/")
+        if folder not in ("/dev/fd", "/proc/self/fd") or not number.isdigit() or int(number) < 3:
+            if word.startswith("/") and _is_fifo(word):
+                raise CommandError(f"{word} is a FIFO, which can be read only once")
+            continue
+        if _is_fifo(word):
+            memory = _memory_of(int(number))
+            os.dup2(memory, int(number))
+            os.close(memory)
+
+
+def _is_fifo(path: str) -> bool:
+    try:
+        return stat.S_ISFIFO(os.stat(path).st_mode)
+    except OSError:
+        return False
+
+
+def _stdin_to_memory() -> None:
+    """Make stdin a file in memory with what it had: sbatch reads it twice, and names the job as it does for stdin."""
+    memory = _memory_of(0)
+    os.dup2(memory, 0)
+    os.close(memory)
+
+
+def _memory_of(descriptor: int) -> int:
+    memory = os.memfd_create("script", os.MFD_CLOEXEC)
+    total = 0
+    while chunk := os.read(descriptor, 1 << 16):
+        total += len(chunk)
+        if total > MAX_SCRIPT_BYTES:
+            raise UsageError(f"the script is larger than {MAX_SCRIPT_BYTES >> 20} MiB")
+        os.write(memory, chunk)
+    os.lseek(memory, 0, os.SEEK_SET)
+    return memory
+
+
+def _wishes(given: "Given", parsed: Parsed, now: int) -> "Wishes":
+    """All that the owner asks of us. Raises UsageError; a broken file of his own is said, and passed over."""
+    from slurm_carbon.wishes import merged, of_environment, of_options, of_script, of_user_file
+
+    in_script, heterogeneous = of_script(_script_lines(parsed), now)
+    if heterogeneous:
+        parsed.options["het-job"] = "set"
+    layers = [of_options(given, now), of_environment(os.environ, now), in_script]
+    try:
+        layers.append(of_user_file(os.environ, now))
+    except UsageError:
+        raise
+    except Error as error:
+        if wants_words():
+            say(f"passed over: {error}")
+    return merged(*layers)
+
+
+def _script_lines(parsed: Parsed) -> "Iterator[bytes]":
+    if "wrap" in parsed.options:
+        return
+    try:
+        descriptor = os.open(parsed.script, os.O_RDONLY | os.O_CLOEXEC) if parsed.script else os.dup(0)
+    except OSError:
+        return
+    with open(descriptor, "rb") as file:
+        while line := file.readline(1 << 16):
+            yield line
+
+
+# deciding
+
+
+def _decision(
+    parsed: Parsed, options: list[str], script: list[str], wishes: "Wishes", outlook: "Outlook", now: int,
+    sbatch: str, runner: Runner,
+) -> "Decision":  # fmt: skip
+    """What to do with the job, checked with the controller of the place it would go to."""
+    from slurm_carbon.decide import decide
+    from slurm_carbon.policy import may_opt_out
+    from slurm_carbon.slurm.options import job_of_options
+
+    job = job_of_options(parsed.options)
+    owner = _owner(outlook)
+    if wishes.off and not may_opt_out(outlook.policy, owner, job.account):
+        say("the site does not let you opt out: --carbon-off has no effect")
+        wishes = wishes._replace(off=None)
+    ruled_out: dict[str, str] = {}
+    for _ in range(CHECKS):
+        decision = decide(job, owner, wishes, outlook, parsed.cluster, now, ruled_out)
+        refusal = _refusal(decision, job, outlook, sbatch, options, script, runner)
+        if not refusal or decision.chosen is None:
+            return decision
+        there = decision.chosen.location
+        for location in outlook.locations:
+            if location == there or (refusal[1] and location.cluster == there.cluster):
+                ruled_out[location.name] = refusal[0]
+    home = decision.baseline.location if decision.baseline else None
+    for location in outlook.locations:
+        if location != home:
+            ruled_out.setdefault(location.name, "not asked after several refusals elsewhere")
+    return decide(job, owner, wishes, outlook, parsed.cluster, now, ruled_out)
+
+
+def _owner(outlook: "Outlook") -> "Owner":
+    """Who submits, asked of the system only as far as some rule depends on it."""
+    from slurm_carbon.model import Owner
+
+    groups: frozenset[str] = frozenset()
+    if any(p.allow_groups is not None for p in outlook.partitions.values()):
+        import grp
+
+        groups = frozenset(grp.getgrgid(gid).gr_name for gid in {os.getegid(), *os.getgroups()} if _has_group(gid))
+    name = ""
+    if outlook.policy.left_alone or outlook.policy.opt_out != ("everyone",) or groups:
+        import pwd
+
+        name = pwd.getpwuid(os.geteuid()).pw_name
+    return Owner(name, groups, os.geteuid() == 0)
+
+
+def _has_group(gid: int) -> bool:
+    import grp
+
+    try:
+        grp.getgrgid(gid)
+    except KeyError:
+        return False
+    return True
+
+
+def _refusal(
+    decision: "Decision", job: "Job", outlook: "Outlook", sbatch: str, options: list[str], script: list[str],
+    runner: Runner,
+) -> tuple[str, bool] | None:  # fmt: skip
+    """Why the chosen place would not take the job, and whether that speaks against its whole cluster.
+
+    Only another place is asked: where plain sbatch would send the job, a later start changes nothing.
+    """
+    chosen, baseline = decision.chosen, decision.baseline
+    if chosen is None or baseline is None or chosen.location == baseline.location:
+        return None
+    cluster = outlook.clusters[chosen.location.cluster]
+    elsewhere = chosen.location.cluster != baseline.location.cluster
+    if elsewhere and cluster.controllers and not _answers(cluster.controllers):
+        return f"the controller of {cluster.name} does not answer", True
+    flags = _place_flags(decision, job, outlook)
+    stdin_fd = 0 if not script and _is_memory(0) else None
+    said = check(runner, sbatch, [*flags, *options, *script], stdin_fd, CHECK_TIMEOUT_S)
+    if stdin_fd == 0:
+        os.lseek(0, 0, os.SEEK_SET)
+    return (f"Slurm there says: {said}", elsewhere) if said else None
+
+
+def _is_memory(descriptor: int) -> bool:
+    try:
+        return os.readlink(f"/proc/self/fd/{descriptor}").startswith("/memfd:")
+    except OSError:
+        return False
+
+
+def _answers(controllers: tuple[tuple[str, int], ...]) -> bool:
+    import socket
+
+    for host, port in controllers:
+        try:
+            with socket.create_connection((host, port), timeout=1.0):
+                return True
+        except OSError:
+            continue
+    return False
+
+
+# carrying out
+
+
+def _place_flags(decision: "Decision", job: "Job", outlook: "Outlook") -> list[str]:
+    """-M and -p, where the place is not the one that sbatch would take by itself."""
+    chosen, baseline = decision.chosen, decision.baseline
+    if chosen is None or baseline is None or chosen.location == baseline.location:
+        return []
+    where, flags = chosen.location, []
+    if where.cluster != baseline.location.cluster:
+        flags += ["-M", where.cluster]
+    partition = outlook.partitions[where.cluster, where.partition]
+    if not job.partitions and (where.cluster == baseline.location.cluster or not partition.is_default):
+        flags += ["-p", where.partition]
+    return flags
+
+
+def command_line(
+    decision: "Decision", sbatch: str, options: list[str], script: list[str], job: "Job", outlook: "Outlook"
+) -> list[str]:
+    """The sbatch command that carries a decision out.
+
+    Our flags stand before the user's, so that his own count; only the comment, which has his text in it, comes after.
+    """
+    from slurm_carbon import marks
+    from slurm_carbon.units import begin_flag
+
+    if decision.chosen is None:
+        return [sbatch, *options, *script]
+    front = [f"--begin={begin_flag(decision.chosen.start_epoch_s)}"] if decision.delay_s > 0 else []
+    front += _place_flags(decision, job, outlook)
+    comment = marks.append(job.comment, marks.of_decision(decision))
+    if comment and not job.comment:
+        front.append(f"--comment={comment}")
+    elif comment and options[-1:] != ["--"]:  # behind it, ours would be the script
+        options = [*options, f"--comment={comment}"]
+    return [sbatch, *front, *options, *script]
+
+
+def _carry_out(
+    decision: "Decision", sbatch: str, options: list[str], script: list[str], parsed: Parsed, wishes: "Wishes",
+    outlook: "Outlook", now: int,
+) -> int:  # fmt: skip
+    from slurm_carbon import narrate
+    from slurm_carbon.slurm.options import job_of_options
+
+    argv = command_line(decision, sbatch, options, script, job_of_options(parsed.options), outlook)
+    lines = [narrate.line(decision, outlook)]
+    if wishes.verbose or wishes.dry_run:
+        lines += narrate.details(decision, outlook, now)
+    if wishes.explain:
+        lines += narrate.table(decision, outlook)
+    if wishes.dry_run:
+        import shlex
+
+        sys.stdout.write("\n".join([*lines, shlex.join(argv)]) + "\n")
+        return 0
+    if wishes.verbose or wishes.explain or wants_words():
+        for line in lines:
+            say(line)
+    return become_sbatch(argv[1:])

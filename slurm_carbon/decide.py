@@ -1,0 +1,120 @@
+"""One submission, decided: the estimate, the rules and the exact placement put together.
+
+This is what csbatch runs, what the hook's Lua does in the same order, and what the simulator evaluates.
+"""
+
+from slurm_carbon.errors import UsageError
+from slurm_carbon.estimate.power import power_w
+from slurm_carbon.model import Alternative, Decision, Estimate, Job, Location, Owner, Partition, Placement, Wishes
+from slurm_carbon.outlook import Outlook
+from slurm_carbon.place import best_start
+from slurm_carbon.policy import choose, run_time, why_left_alone, why_not_there, window
+
+
+def decide(
+    job: Job, owner: Owner, wishes: Wishes, outlook: Outlook, home_cluster: str, now_epoch_s: int,
+    ruled_out: dict[str, str] | None = None,
+) -> Decision:  # fmt: skip
+    """What to do with a job whose sbatch belongs to `home_cluster`.
+
+    `ruled_out` has the names of locations that have turned out not to take the job, and why.
+    Raises UsageError for a wish that names no location.
+    """
+    _check_names(wishes, outlook)
+    home, problem = home_of(job, outlook, home_cluster)
+    if home is None:
+        return _leave(problem)
+    if reason := why_left_alone(job, owner, outlook.policy, home.name):
+        return _leave(reason)
+    if wishes.off:
+        return _leave("--carbon-off was given")
+    timed = run_time(job, home)
+    if timed is None:
+        return _leave(f"no --time was given and {home.cluster}/{home.name} has no default")
+    run_time_s, source = timed
+    may = window(wishes, outlook.policy, now_epoch_s, run_time_s)
+
+    home_location = outlook.location(home.cluster, home.name)
+    if home_location is None:
+        return _leave(f"{home.cluster}/{home.name}, where it would run, is not a configured location")
+    nobody = Wishes()
+    if problem := why_not_there(
+        job, owner, nobody, outlook.policy, home_location, home, outlook.clusters[home.cluster], home,
+        outlook.clusters[home.cluster],
+    ):  # fmt: skip
+        return _leave(f"{home_location.name}, where sbatch sends it: {problem}")
+
+    def estimate(location: Location, partition: Partition) -> Estimate:
+        return Estimate(run_time_s, power_w(job, location, partition), source)
+
+    def placed(location: Location, partition: Partition, latest_epoch_s: int) -> Placement:
+        return best_start(
+            location, outlook.zones[location.zone], estimate(location, partition),
+            may._replace(latest_epoch_s=latest_epoch_s), delay_g_per_h=outlook.policy.delay_g_per_h,
+            price_g_per_h=price(job, location, outlook),
+        )  # fmt: skip
+
+    baseline = placed(home_location, home, may.earliest_epoch_s)
+    home_grid = outlook.zones[home_location.zone]
+    alternatives, at_once, best = [], [], []
+    for location in sorted(outlook.locations, key=lambda x: x.partition != home.name):  # of equals the like-named wins
+        partition = outlook.partitions.get((location.cluster, location.partition))
+        grid = outlook.zones[location.zone]
+        why = (ruled_out or {}).get(location.name, "") or why_not_there(
+            job, owner, wishes, outlook.policy, location, partition, outlook.clusters.get(location.cluster), home,
+            outlook.clusters[home.cluster],
+        )  # fmt: skip
+        if not why and (grid.accounting, grid.factors) != (home_grid.accounting, home_grid.factors):
+            why = (
+                f"its intensity ({grid.accounting}, {grid.factors}) cannot be compared with that of "
+                f"{home_location.name} ({home_grid.accounting}, {home_grid.factors})"
+            )
+        if why or partition is None:
+            alternatives.append(Alternative(location, None, why))
+            continue
+        at_once.append(placed(location, partition, may.earliest_epoch_s))
+        best.append(placed(location, partition, may.latest_epoch_s))
+        alternatives.append(Alternative(location, best[-1], ""))
+    chosen, reason = choose(baseline, at_once, best, outlook.policy)
+    if chosen is not None and (chosen.location, chosen.start_epoch_s) == (home_location, may.earliest_epoch_s):
+        chosen, reason = None, "at once and where it is, is best"
+    return Decision(chosen, baseline, may, reason, tuple(alternatives))
+
+
+def home_of(job: Job, outlook: Outlook, home_cluster: str) -> tuple[Partition | None, str]:
+    """The partition where plain sbatch would run a job, or why that is not known."""
+    cluster = job.clusters[0] if job.clusters else home_cluster
+    if cluster not in outlook.clusters:
+        return None, f"cluster {cluster or '(unknown)'} is not in the outlook"
+    if job.partitions:
+        first = outlook.partitions.get((cluster, job.partitions[0]))
+        return first, "" if first else f"cluster {cluster} has no partition {job.partitions[0]}"
+    default = next((p for p in outlook.partitions.values() if p.cluster == cluster and p.is_default), None)
+    return default, "" if default else f"cluster {cluster} has no default partition, and no --partition was given"
+
+
+def price(job: Job, location: Location, outlook: Outlook) -> list[float] | None:
+    """The congestion price of a job's resources at a location, in g per hour for each slot; None where there is room."""
+    total: list[float] | None = None
+    amounts = {
+        "cores": float(job.cpus),
+        "gpus": float(job.gpus),
+        "nodes": float(job.nodes),
+        "memory_gb": (job.memory_mb_per_node or 0.0) * job.nodes / 1024,
+    }
+    for resource, prices in outlook.prices_g_per_h.get(location.name, {}).items():
+        amount = amounts[resource] * job.array_tasks
+        if amount and any(prices):
+            total = [sum_ + amount * p for sum_, p in zip(total or [0.0] * len(prices), prices, strict=True)]
+    return total
+
+
+def _leave(reason: str) -> Decision:
+    return Decision(None, None, None, reason)
+
+
+def _check_names(wishes: Wishes, outlook: Outlook) -> None:
+    known = {name for x in outlook.locations for name in (x.name, x.cluster, x.zone)}
+    for name in wishes.locations or ():
+        if name not in known:
+            raise UsageError(f"--carbon-locations: no location {name!r}; known: {', '.join(sorted(known))}")

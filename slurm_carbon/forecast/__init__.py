@@ -1,0 +1,1 @@
+"""Carbon intensity of the coming days: one module a source."""

@@ -1,0 +1,131 @@
+"""The entry of csbatch, and its last resort: whatever happens to us, the job reaches sbatch.
+
+Everything that this needs stands here and in the standard library's `os` and `sys`, so that it holds even when the
+rest of the package cannot be imported.
+"""
+
+import os
+import sys
+
+OWN_PREFIX = "--carbon-"
+VALUE_OPTIONS = ("max-delay", "finish-by", "locations")
+FLAG_OPTIONS = ("off", "dry-run", "explain", "verbose", "help")
+NEVER_SUBMIT = ("dry-run", "help")
+
+
+def find_sbatch() -> str | None:
+    """The real sbatch: $CSBATCH_SBATCH, else the first on PATH that is not csbatch under that name."""
+    named = os.environ.get("CSBATCH_SBATCH")
+    if named:
+        return named
+    for folder in os.environ.get("PATH", os.defpath).split(":"):
+        path = os.path.join(folder or ".", "sbatch")
+        found = os.access(path, os.X_OK) and not os.path.isdir(path)
+        if found and os.path.basename(os.path.realpath(path)) != "csbatch":
+            return path
+    return None
+
+
+def own_option(word: str) -> tuple[str, str | None]:
+    """Name and value of `--carbon-NAME[=VALUE]`: the name in full where it was abbreviated without doubt."""
+    name, equals, value = word[len(OWN_PREFIX) :].partition("=")
+    if name not in VALUE_OPTIONS + FLAG_OPTIONS and name:
+        matches = [full for full in VALUE_OPTIONS + FLAG_OPTIONS if full.startswith(name)]
+        name = matches[0] if len(matches) == 1 else name
+    return name, value if equals else None
+
+
+def without_own(words: list[str]) -> list[str]:
+    """The command line without our options, up to what looks like the script: a guess, for when sbatch cannot tell."""
+    kept: list[str] = []
+    rest = iter(words)
+    for word in rest:
+        if word == "--" or (not word.startswith("-") and os.path.isfile(word)):
+            return [*kept, word, *rest]
+        if not word.startswith(OWN_PREFIX):
+            kept.append(word)
+            continue
+        name, value = own_option(word)
+        if name in VALUE_OPTIONS and value is None:
+            next(rest, None)
+    return kept
+
+
+def wants_words() -> bool:
+    """Whether what we have to say is wanted: stderr is a terminal, or it was asked for."""
+    if os.environ.get("CSBATCH_VERBOSE", "0").lower() not in ("", "0", "no", "false"):
+        return True
+    return any(own_option(word)[0] == "verbose" for word in sys.argv if word.startswith(OWN_PREFIX)) or os.isatty(2)
+
+
+def say(text: str) -> None:
+    """One line of ours, on stderr, whole whatever is in it."""
+    line = "csbatch: " + "".join(c if c.isprintable() else "?" for c in text) + "\n"
+    try:
+        os.write(2, line.encode("utf-8", "backslashreplace"))
+    except OSError:
+        return  # nobody listens; the job matters more
+
+
+def become_sbatch(words: list[str]) -> int:
+    """Replace this process by sbatch. Returns an exit code only if there is none."""
+    import signal
+
+    sbatch = find_sbatch()
+    if sbatch is None:
+        say("error: no sbatch on PATH")
+        return 127
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # Python ignores it, and sbatch would inherit that
+    signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+    try:
+        os.execv(sbatch, [sbatch, *words])
+    except OSError as error:
+        say(f"error: cannot run {sbatch}: {error.strerror}")
+        return 126
+
+
+def plainly(words: list[str], why: str) -> int:
+    """Submit a command line, freed of our options, as sbatch alone would, and say so in one line."""
+    if wants_words():
+        say(f"submitted as it is: {why}")
+    try:
+        os.lseek(0, 0, os.SEEK_SET)  # a script that we read from stdin is there again
+    except OSError:
+        pass  # a pipe or a terminal, which we have not read
+    return become_sbatch(words)
+
+
+def nothing_to_submit(words: list[str]) -> bool:
+    """Whether a command line asks us not to submit."""
+    return any(own_option(word)[0] in NEVER_SUBMIT for word in words if word.startswith(OWN_PREFIX))
+
+
+def restore_environment() -> None:
+    """Take back what Python did to the environment on its way up (PEP 538): the job inherits it."""
+    if os.environ.get("LC_CTYPE") == "C.UTF-8":
+        with open("/proc/self/environ", "rb") as file:
+            if b"LC_CTYPE=C.UTF-8" not in file.read().split(b"\0"):
+                del os.environ["LC_CTYPE"]
+
+
+def main() -> int:
+    """Run csbatch; on any failure of ours become sbatch."""
+    words = sys.argv[1:]
+    try:
+        restore_environment()
+        from slurm_carbon import csbatch
+
+        return csbatch.main(words)
+    except KeyboardInterrupt:
+        return 130
+    except Exception as error:
+        why = f"csbatch failed ({type(error).__name__}: {error})"
+        if nothing_to_submit(words):
+            say(f"error: {why}; nothing was submitted")
+            return 1
+        return plainly(without_own(words), why)
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    sys.exit(main())

@@ -1,0 +1,194 @@
+"""The rules: may this job move, where to, how far, and is it worth it. Every answer carries its reason."""
+
+from typing import NamedTuple
+
+from slurm_carbon.model import Cluster, Job, Location, NodeShape, Owner, Partition, Placement, Window, Wishes
+from slurm_carbon.units import duration_text
+
+
+class Policy(NamedTuple):
+    """What the site allows. Durations in seconds, masses in g CO2e."""
+
+    max_delay_s: int = 86400
+    max_delay_limit_s: int = 7 * 86400
+    min_saving_pct: float = 5.0
+    min_saving_g: float = 1.0
+    delay_g_per_h: float = 0.0
+    move_clusters: bool = True
+    move_partitions: bool = True
+    opt_out: tuple[str, ...] = ("everyone",)  # everyone, or user:NAME and account:NAME; empty: nobody
+    left_alone: tuple[str, ...] = ()  # user:NAME, account:NAME, partition:NAME, qos:NAME
+
+
+def may_opt_out(policy: Policy, owner: Owner, account: str) -> bool:
+    """Whether the site lets this owner say --carbon-off."""
+    who = {"everyone", f"user:{owner.name}", f"account:{account}"}
+    return not who.isdisjoint(policy.opt_out)
+
+
+def why_left_alone(job: Job, owner: Owner, policy: Policy, partition: str) -> str:
+    """Why a job is submitted just as it was written, whatever it could save; empty if nothing speaks against it."""
+    if job.fixed:
+        return job.fixed
+    named = {
+        f"user:{owner.name}": f"user {owner.name}",
+        f"account:{job.account}": f"account {job.account}",
+        f"partition:{partition}": f"partition {partition}",
+        f"qos:{job.qos}": f"QOS {job.qos}",
+    }
+    for key in policy.left_alone:
+        if key in named:
+            return f"the site leaves {named[key]} alone"
+    if job.unlimited:
+        return "the job has no time limit, so its end is not known"
+    return ""
+
+
+def run_time(job: Job, partition: Partition) -> tuple[int, str] | None:
+    """Seconds that a job is planned with in a partition, and their source; None if nothing says how long."""
+    if job.time_limit_s is not None:
+        return job.time_limit_s, "--time"
+    if partition.default_time_s is not None:
+        return partition.default_time_s, f"default of {partition.cluster}/{partition.name}"
+    return None
+
+
+def window(wishes: Wishes, policy: Policy, now_epoch_s: int, run_time_s: int) -> Window:
+    """When a job may start. A finish that cannot be met any more leaves only `at once`."""
+    delay_s, bound = policy.max_delay_s, f"the site's {duration_text(policy.max_delay_s)}"
+    if wishes.max_delay_s is not None:
+        delay_s, bound = wishes.max_delay_s, "--carbon-max-delay"
+    elif wishes.finish_by_epoch_s is not None:
+        delay_s = policy.max_delay_limit_s
+    if delay_s >= policy.max_delay_limit_s:
+        delay_s, bound = policy.max_delay_limit_s, f"the site's limit of {duration_text(policy.max_delay_limit_s)}"
+    latest = now_epoch_s + delay_s
+    if wishes.finish_by_epoch_s is not None and wishes.finish_by_epoch_s - run_time_s <= latest:
+        latest, bound = wishes.finish_by_epoch_s - run_time_s, "--carbon-finish-by"
+    return Window(now_epoch_s, max(now_epoch_s, latest), bound)
+
+
+def why_not_there(
+    job: Job, owner: Owner, wishes: Wishes, policy: Policy, location: Location, partition: Partition | None,
+    cluster: Cluster | None, home: Partition, home_cluster: Cluster,
+) -> str:  # fmt: skip
+    """Why a job cannot or may not run at a location; empty if it can. `home` is where plain sbatch would run it."""
+    if partition is None or cluster is None:
+        return f"Slurm knows no partition {location.name}"
+    if wishes.locations is not None and not _is_named(location, wishes.locations):
+        return "not in --carbon-locations"
+    if partition.cluster != home.cluster:
+        if job.clusters:
+            return f"--clusters={','.join(job.clusters)} was given"
+        if job.tied:
+            return job.tied
+        if not policy.move_clusters:
+            return "the site moves no jobs between clusters"
+        if not cluster.filesystem or cluster.filesystem != home_cluster.filesystem:
+            return f"does not share files with {home.cluster}"
+    if partition.name != home.name:
+        if job.partitions:
+            return f"--partition={','.join(job.partitions)} was given"
+        if partition.cluster == home.cluster and not policy.move_partitions:
+            return "the site moves no jobs between partitions"
+    return _not_admitted(job, owner, partition) or _does_not_fit(job, partition, cluster)
+
+
+def _is_named(location: Location, names: tuple[str, ...]) -> bool:
+    return not {location.name, location.cluster, location.zone}.isdisjoint(names)
+
+
+def _not_admitted(job: Job, owner: Owner, partition: Partition) -> str:
+    if not partition.up:
+        return "the partition is not up"
+    if partition.needs_reservation:
+        return "only for jobs with a reservation"
+    if owner.is_root:
+        return ""
+    if partition.root_only:
+        return "only for root"
+    if partition.allow_groups is not None and owner.groups.isdisjoint(partition.allow_groups):
+        return f"not for the groups of {owner.name}"
+    if job.account and (
+        job.account in partition.deny_accounts
+        or (partition.allow_accounts is not None and job.account not in partition.allow_accounts)
+    ):
+        return f"not for account {job.account}"
+    if not job.account and partition.allow_accounts is not None:
+        return "only for some accounts, and no --account was given"
+    if (job.qos and job.qos in partition.deny_qos) or (
+        partition.allow_qos is not None and (job.qos or "normal") not in partition.allow_qos
+    ):
+        return f"not for QOS {job.qos or 'normal'}"
+    return ""
+
+
+def _does_not_fit(job: Job, partition: Partition, cluster: Cluster) -> str:
+    if job.time_limit_s is not None and partition.max_time_s is not None and job.time_limit_s > partition.max_time_s:
+        return f"time limit {duration_text(job.time_limit_s)}, at most {duration_text(partition.max_time_s)} there"
+    if partition.max_nodes is not None and job.nodes > partition.max_nodes:
+        return f"{job.nodes} nodes, at most {partition.max_nodes} there"
+    if job.max_nodes is not None and job.max_nodes < partition.min_nodes:
+        return f"{job.max_nodes} nodes, at least {partition.min_nodes} there"
+    has = dict(cluster.licenses)
+    for name, count in job.licenses:
+        if has.get(name, 0) < count:
+            return f"{count} licences {name}, {has.get(name, 0)} there"
+    fitting = [shape for shape in partition.shapes if _node_fits(job, shape)]
+    nodes, cpus = sum(s.nodes for s in fitting), sum(s.nodes * s.cpus for s in fitting)
+    if nodes < job.nodes or cpus < job.cpus:
+        return f"{nodes} nodes ({cpus} CPUs) there could run a part of it, {job.nodes} ({job.cpus}) are needed"
+    gpus = sum(s.nodes * gpu_count(s, job.gpu_type) for s in fitting)
+    if gpus < job.gpus:
+        return f"{gpus} fitting GPUs there, {job.gpus} are needed"
+    return ""
+
+
+def gpu_count(shape: NodeShape, gpu_type: str) -> int:
+    """GPUs of a type (any, if empty) on one node of a shape."""
+    wanted = f"gpu:{gpu_type}" if gpu_type else "gpu"
+    return sum(count for name, count in shape.gres if name == wanted or (not gpu_type and name.startswith("gpu:")))
+
+
+def _node_fits(job: Job, shape: NodeShape) -> bool:
+    cpus = -(-job.cpus // job.nodes) if job.nodes > 1 or job.max_nodes == 1 else 1
+    memory = job.memory_mb_per_node
+    if memory is None and job.memory_mb_per_cpu is not None:
+        memory = job.memory_mb_per_cpu * cpus
+    return (
+        shape.cpus >= cpus
+        and (memory is None or shape.memory_mb >= memory)
+        and shape.features.issuperset(job.features)
+        and (not job.gpus or gpu_count(shape, job.gpu_type) > 0)
+        and all(_gres_of(shape, name) >= count for name, count in job.gres_per_node)
+    )
+
+
+def _gres_of(shape: NodeShape, name: str) -> int:
+    return sum(count for has, count in shape.gres if has == name or has.startswith(name + ":"))
+
+
+def choose(
+    baseline: Placement, at_once: list[Placement], best: list[Placement], policy: Policy
+) -> tuple[Placement | None, str]:
+    """The placement to take, or None with the reason why the job stays as it was written.
+
+    `at_once` and `best` hold a placement a location: started now, and at its best start. A job is delayed only if the
+    delay itself saves enough beyond the best place now, and moved only if that saves enough beyond the baseline.
+    """
+    now = min(at_once, key=lambda p: p.cost_g, default=baseline)
+    if not _worth(now, baseline, policy):
+        now = baseline
+    later = min(best, key=lambda p: p.cost_g, default=baseline)
+    if _worth(later, now, policy):
+        return later, ""
+    if now is baseline:
+        saving = baseline.emissions_g - later.emissions_g
+        share = 100 * saving / baseline.emissions_g if baseline.emissions_g else 0.0
+        return None, f"no choice saves enough: {share:.1f} % at best, the site asks for {policy.min_saving_pct:g} %"
+    return now, ""
+
+
+def _worth(new: Placement, old: Placement, policy: Policy) -> bool:
+    saving = old.emissions_g - new.emissions_g
+    return new.cost_g < old.cost_g and saving >= max(policy.min_saving_g, old.emissions_g * policy.min_saving_pct / 100)

@@ -1,0 +1,60 @@
+"""The outlook in a terminal."""
+
+from slurm_carbon.outlook import Outlook
+from slurm_carbon.units import duration_text, time_text
+
+_BARS = "▁▂▃▄▅▆▇█"
+SHOWN_S = 48 * 3600
+
+
+def sparkline(values: list[float], low: float, high: float) -> str:
+    """One block a value, between a lowest and a highest that several lines share."""
+    span = (high - low) or 1.0
+    return "".join(_BARS[min(len(_BARS) - 1, int((value - low) / span * len(_BARS)))] for value in values)
+
+
+def outlook_table(outlook: Outlook, path: str, now_epoch_s: int) -> list[str]:
+    """A line a location: zone, now, lowest and highest of the coming 48 h with the hour, and their course."""
+    if not outlook.locations:
+        return [f"{path}: no locations"]
+    rows = [("location", "zone", "now", "lowest", "at", "highest", f"from {time_text(now_epoch_s)}, 48 h")]
+    courses = {}
+    for zone, grid in outlook.zones.items():
+        first = max(0, (now_epoch_s - grid.start_epoch_s) // grid.slot_s)
+        courses[zone] = (first, grid.mean_g_per_kwh[first : first + SHOWN_S // grid.slot_s])
+    low = min(min(values, default=0) for _, values in courses.values())
+    high = max(max(values, default=0) for _, values in courses.values())
+    for location in outlook.locations:
+        first, values = courses[location.zone]
+        if not values:
+            continue
+        grid = outlook.zones[location.zone]
+        best = values.index(min(values))
+        rows.append(
+            (
+                location.name,
+                location.zone,
+                f"{values[0]:.0f}",
+                f"{values[best]:.0f}",
+                time_text(grid.start_epoch_s + (first + best) * grid.slot_s),
+                f"{max(values):.0f}",
+                sparkline(_hourly(values, grid.slot_s), low, high),
+            )
+        )
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    lines.append("g CO2e per kWh of electricity, before PUE")
+    lines += [
+        f"{zone}: {grid.source}, {grid.accounting}, {grid.factors}, "
+        f"issued {duration_text(now_epoch_s - grid.issued_epoch_s)} ago"
+        for zone, grid in outlook.zones.items()
+    ]
+    age = duration_text(now_epoch_s - outlook.generated_epoch_s)
+    lines.append(f"{path}: {age} old, used until it is {duration_text(outlook.max_age_s)} old")
+    return lines
+
+
+def _hourly(values: list[float], slot_s: int) -> list[float]:
+    """At most one value an hour, so that the line fits a terminal."""
+    step = max(1, 3600 // slot_s)
+    return [sum(part) / len(part) for part in (values[i : i + step] for i in range(0, len(values), step))]

@@ -1,0 +1,167 @@
+"""sbatch as the parser of its own command line, and as the program that a submission ends in.
+
+Nobody else knows all of its options, abbreviations, environment variables and script lines. For one child process
+SLURM_CONF names a private configuration that includes the site's and adds a filter in Lua, which prints what sbatch
+understood and stops it before it talks to any controller: 3 ms, and nothing is submitted.
+"""
+
+import os
+import stat
+
+from slurm_carbon.errors import CommandError
+from slurm_carbon.slurm.command import Command, Completed, Runner
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+_SITE_CONFS = ("/etc/slurm/slurm.conf", "/etc/slurm-llnl/slurm.conf", "/run/slurm/conf/slurm.conf")
+_OWN_FILES = ("slurm.conf", "cli_filter.lua")
+_FILTER = """-- Written by csbatch, which reads what this prints. Nothing is submitted through it.
+function slurm_cli_setup_defaults(options, early) return slurm.SUCCESS end
+function slurm_cli_post_submit(offset, job_id, step_id) return slurm.SUCCESS end
+function slurm_cli_pre_submit(options, offset)
+  io.stdout:write("\\1", slurm.CLUSTER_NAME or "", "\\n", slurm.json_cli_options(options), "\\n")
+  io.stdout:flush()
+  return slurm.ERROR
+end
+"""
+PARSE_TIMEOUT_S = 5.0
+
+
+class Parsed:
+    """What sbatch understood: `script` and its arguments are the last `trailing` words of its command line."""
+
+    __slots__ = ("cluster", "options", "script", "trailing")
+
+    def __init__(self, cluster: str, options: dict[str, str], words: list[str]) -> None:
+        self.cluster = cluster  # the one of the site's slurm.conf
+        self.options = options
+        self.script = words[0] if words else None
+        self.trailing = len(words)
+
+
+def site_conf(environment: "Mapping[str, str]") -> str:
+    """The slurm.conf in use. Raises CommandError if none is in a place that we know."""
+    if environment.get("SLURM_CONF"):
+        return environment["SLURM_CONF"]
+    for path in _SITE_CONFS:
+        if os.path.exists(path):
+            return path
+    raise CommandError(f"no slurm.conf in {', '.join(_SITE_CONFS)}: set SLURM_CONF")
+
+
+def parser_folder(conf: str, environment: "Mapping[str, str]") -> str:
+    """The folder of the private configuration for a site's slurm.conf, made if it is missing or older than the site's.
+
+    It lives in the user's cache, else in the run-time folder of the session, else in a folder of this call's own that
+    `forget_folder` removes. Raises CommandError if none can be written.
+    """
+    conf = os.path.abspath(conf)
+    name = "parser" + conf.replace("%", "%%").replace("/", "%")
+    home = environment.get("HOME", "")
+    cache = environment.get("XDG_CACHE_HOME") or (f"{home}/.cache" if home else "")
+    problem = ""
+    for base in (cache, environment.get("XDG_RUNTIME_DIR", "")):
+        if base:
+            folder = os.path.join(base, "slurm_carbon", name)
+            try:
+                if not _is_fresh(folder, conf):
+                    _make_folder(folder, conf)
+                return folder
+            except OSError as error:
+                problem = f"{folder}: {error.strerror}"
+    import tempfile
+
+    try:
+        folder = os.path.join(tempfile.mkdtemp(prefix="csbatch-"), name)
+        _make_folder(folder, conf)
+    except OSError as error:
+        raise CommandError(f"no place for the parser's configuration ({problem or error})") from None
+    return folder
+
+
+def forget_folder(folder: str) -> None:
+    """Remove the folder if it was made for this call only."""
+    parent = os.path.dirname(folder)
+    if os.path.basename(parent).startswith("csbatch-"):
+        import shutil
+
+        shutil.rmtree(parent, ignore_errors=True)
+
+
+def _is_fresh(folder: str, conf: str) -> bool:
+    try:
+        made = os.stat(folder + "/cli_filter.lua")
+    except FileNotFoundError:
+        return False
+    if made.st_uid != os.geteuid() or made.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise OSError(1, "not ours alone to write")
+    newest = max(os.stat(conf).st_mtime_ns, os.stat(os.path.dirname(conf)).st_mtime_ns)
+    return made.st_mtime_ns > newest
+
+
+def _make_folder(folder: str, conf: str) -> None:
+    """Our two files, and a link to every other file beside the site's slurm.conf: it may include or imply them."""
+    os.makedirs(folder, mode=0o700, exist_ok=True)
+    site = os.path.dirname(conf)
+    for entry in os.listdir(folder):
+        if entry not in _OWN_FILES and not entry.endswith(".new"):
+            _unless_done(os.unlink, os.path.join(folder, entry))
+    for entry in os.listdir(site):
+        if entry not in _OWN_FILES:
+            _unless_done(os.symlink, os.path.join(site, entry), os.path.join(folder, entry))
+    # of two equal keys Slurm takes the last
+    for entry, text in (("slurm.conf", f"include {conf}\nCliFilterPlugins=cli_filter/lua\n"), ("cli_filter.lua", _FILTER)):
+        temporary = os.path.join(folder, f"{entry}.{os.getpid()}.new")
+        with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
+            file.write(text)
+        os.replace(temporary, os.path.join(folder, entry))
+
+
+def _unless_done(change: "Callable[..., None]", *paths: str) -> None:
+    """Change a folder that another submission of the same user may be making at the same moment."""
+    try:
+        change(*paths)
+    except (FileExistsError, FileNotFoundError):
+        return
+
+
+def parse_command(sbatch: str, words: list[str], folder: str, stdin_fd: int | None) -> Command:
+    """The call that makes sbatch print what it understood of a command line."""
+    return Command(
+        [sbatch, *words],
+        "let sbatch parse its own options",
+        environment={"SLURM_CONF": folder + "/slurm.conf"},
+        stdin_fd=stdin_fd,
+        timeout_s=PARSE_TIMEOUT_S,
+    )
+
+
+def read_parsed(done: Completed) -> Parsed | None:
+    """What the filter printed; None if sbatch ended before it, because of an error, --help, or no script."""
+    import json
+
+    _, mark, text = done.stdout.partition(b"\1")
+    if not mark:
+        return None
+    cluster, _, values = text.decode("utf-8", "surrogateescape").partition("\n")
+    options = json.loads(values)
+    words = options.pop("argv", [])
+    return Parsed(cluster, {str(k): str(v) for k, v in options.items()}, [str(word) for word in words])
+
+
+def wants_stdin(done: Completed) -> bool:
+    """Whether sbatch, given nothing on stdin, missed a script there."""
+    return b"script is empty" in done.stderr
+
+
+def check(runner: Runner, sbatch: str, words: list[str], stdin_fd: int | None, timeout_s: float) -> str:
+    """Ask the controller whether it would take a submission (--test-only); empty if so, else what it says."""
+    try:
+        done = runner.run(
+            Command([sbatch, "--test-only", *words], "would it be accepted there?", stdin_fd=stdin_fd, timeout_s=timeout_s)
+        )
+    except CommandError as error:
+        return str(error)
+    return "" if done.exit_code == 0 else done.complaint

@@ -1,0 +1,226 @@
+"""What tests share: the real clusters, users on them, and an installed slurm-carbon to submit with."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+SHARED = ROOT.parent / "shared"
+CLUSTER_SCRIPT = ROOT / "scripts" / "cluster"
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of data beside the project; tests that need it are skipped without it."""
+    if not (SHARED / "data").is_dir():
+        pytest.skip("needs ../shared/data")
+    return SHARED
+
+
+@dataclass
+class Done:
+    """How a command on a test cluster ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+@dataclass
+class Lab:
+    """Two real clusters, alpha (zone DE) and beta (zone GB), and csbatch installed beside them."""
+
+    folder: Path
+    bin: Path
+    fake_clock: bool = False
+    extra: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def site(self) -> Path:
+        return self.folder.parent / (self.folder.name + "-site")
+
+    @property
+    def config(self) -> Path:
+        return self.site / "slurm_carbon.toml"
+
+    @property
+    def outlook(self) -> Path:
+        return self.site / "outlook.json"
+
+    def home(self, user: str = "user1") -> Path:
+        return self.folder / "home" / user
+
+    def control(self, *words: str) -> str:
+        """A verb of scripts/cluster."""
+        done = subprocess.run(
+            [CLUSTER_SCRIPT, "--dir", self.folder, *words], capture_output=True, text=True, check=False, timeout=180
+        )
+        assert done.returncode == 0, f"scripts/cluster {words}: {done.stderr}{done.stdout}"
+        return done.stdout
+
+    def run(
+        self,
+        *argv: str | Path,
+        user: str | None = "user1",
+        cluster: str = "alpha",
+        cwd: Path | None = None,
+        stdin: str | bytes | None = None,
+        timeout: float = 60,
+        **environment: str | None,
+    ) -> Done:
+        """Run a command as a user of a cluster, in an environment of nothing but what a login gives it.
+
+        Further environment variables by keyword; None takes one away.
+        """
+        variables: dict[str, str] = {
+            "PATH": f"{self.bin}:/usr/bin:/bin",
+            "SLURM_CARBON_CONFIG": str(self.config),
+            "SLURM_CARBON_OUTLOOK": str(self.outlook),
+            "LANG": "C.UTF-8",
+            **self.extra,
+        }
+        for name, value in environment.items():
+            if value is None:
+                variables.pop(name, None)
+            else:
+                variables[name] = value
+        start = [CLUSTER_SCRIPT, "--dir", self.folder, "run", "--cluster", cluster]
+        done = subprocess.run(
+            [*map(str, start), *(["--as", user] if user else []), "--", *map(str, argv)],
+            input=stdin.encode() if isinstance(stdin, str) else stdin,
+            stdin=subprocess.DEVNULL if stdin is None else None,
+            capture_output=True,
+            env=variables,
+            cwd=cwd or (self.home(user) if user else self.site),
+            timeout=timeout,
+            check=False,
+        )
+        out, err = (text.decode("utf-8", "surrogateescape") for text in (done.stdout, done.stderr))
+        return Done(done.returncode, out, err)
+
+    def job(self, cluster: str, job_id: str | int) -> dict[str, str]:
+        """Every field of `scontrol show job`."""
+        done = self.run("scontrol", "show", "job", "-d", str(job_id), user=None, cluster=cluster)
+        assert done.code == 0, done.err
+        return job_fields(done.out)
+
+    def wait_for(self, cluster: str, job_id: str | int, *states: str, seconds: float = 30) -> dict[str, str]:
+        """The fields of a job once it is in one of some states."""
+        end = time.monotonic() + seconds
+        while (fields := self.job(cluster, job_id))["JobState"] not in states:
+            assert time.monotonic() < end, f"job {job_id} is {fields['JobState']}, not {states}, after {seconds} s"
+            time.sleep(0.1)
+        return fields
+
+    def refresh(self) -> None:
+        """Publish a new outlook."""
+        done = self.run(self.bin / "slurm-carbon", "outlook", "refresh", user=None)
+        assert done.code == 0, done.err
+
+    def cancel_all(self) -> None:
+        """Leave no job behind."""
+        for cluster in ("alpha", "beta"):
+            self.run("scancel", "-u", "root,user1,user2", user=None, cluster=cluster)
+
+
+def job_fields(text: str) -> dict[str, str]:
+    """`scontrol show job` as fields; a value goes to the next word that looks like a name, or to the line's end."""
+    fields: dict[str, str] = {}
+    whole_line = ("Comment", "Command", "WorkDir", "StdErr", "StdIn", "StdOut", "JobName")
+    for line in text.splitlines():
+        stripped = line.strip()
+        name, equals, value = stripped.partition("=")
+        if equals and name in whole_line:
+            fields[name] = value
+            continue
+        if stripped.startswith("JobId="):
+            job_id, _, job_name = stripped.partition(" JobName=")
+            fields["JobId"], fields["JobName"] = job_id.removeprefix("JobId="), job_name
+            continue
+        for word in stripped.split():
+            name, equals, value = word.partition("=")
+            if equals:
+                fields[name] = value
+    return fields
+
+
+def _installed(tmp: Path) -> Path:
+    """The scripts of an installed slurm-carbon: those of the wheel under test, readable by every user."""
+    given = os.environ.get("SLURM_CARBON_TEST_BIN")
+    if given:
+        return Path(given)
+    venv = tmp / "venv"
+    python = os.environ.get("PYTHON", "/usr/bin/python3")
+    subprocess.run([python, "-m", "venv", "--without-pip", venv], check=True)
+    source = tmp / "source"
+    shutil.copytree(ROOT, source, ignore=shutil.ignore_patterns(".git", ".venv*", "build", "*.egg-info", "tests", ".*_cache"))
+    subprocess.run(
+        [sys.executable, "-m", "pip", "--python", venv / "bin/python3", "install", "-q", "--no-deps", source],
+        check=True,
+        capture_output=True,
+    )
+    return venv / "bin"
+
+
+@pytest.fixture(scope="session")
+def installed() -> Iterator[Path]:
+    """A folder with csbatch and slurm-carbon as pip installs them."""
+    tmp = Path("/var/tmp") / f"slurm-carbon-tests-{os.getpid()}"
+    tmp.mkdir(mode=0o755)
+    try:
+        yield _installed(tmp)
+    finally:
+        shutil.rmtree(tmp)
+
+
+def _lab(installed: Path, name: str, *up: str) -> Iterator[Lab]:
+    if os.geteuid() != 0:
+        pytest.skip("real Slurm needs root")
+    lab = Lab(Path("/var/tmp") / f"sc-{name}-{os.getpid()}", installed, "--fake-clock" in up)
+    lab.site.mkdir(mode=0o755)
+    try:
+        lab.control("up", *up)
+        confs = [f"--slurm-conf={c}={lab.folder}/{c}/slurm.conf" for c in ("alpha", "beta")]
+        init = [installed / "slurm-carbon", "config", "init", "--zone", "alpha=DE", "--zone", "beta=GB"]
+        proposed = lab.run(*init, "--filesystem", "home", *confs, user=None)
+        assert proposed.code == 0, proposed.err
+        lab.config.write_text(proposed.out.replace("/var/lib/slurm_carbon/outlook.json", str(lab.outlook)))
+        lab.refresh()
+        yield lab
+    finally:
+        subprocess.run([CLUSTER_SCRIPT, "--dir", lab.folder, "down"], check=False, capture_output=True)
+        shutil.rmtree(lab.site, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def lab(installed: Path) -> Iterator[Lab]:
+    """The two clusters on the real clock, for the whole session."""
+    yield from _lab(installed, "lab")
+
+
+@pytest.fixture(scope="module")
+def fake_lab(installed: Path) -> Iterator[Lab]:
+    """Two clusters on the fake clock, for one module: `control("jump", "+13h")` sets it ahead."""
+    yield from _lab(installed, "fake", "--fake-clock")
+
+
+@pytest.fixture
+def jobs(lab: Lab) -> Iterator[Lab]:
+    """The clusters, emptied of jobs afterwards."""
+    yield lab
+    lab.cancel_all()
+
+
+def read_json(path: Path) -> dict[str, object]:
+    """A JSON file."""
+    return json.loads(path.read_text())

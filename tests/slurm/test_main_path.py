@@ -1,0 +1,35 @@
+"""The main path on real Slurm: a job goes to the cleaner hour on the cleaner cluster, starts there then, and ends."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from slurm_carbon import marks
+from tests.conftest import Lab
+
+pytestmark = pytest.mark.slurm
+
+
+def test_job_starts_where_and_when_planned(fake_lab: Lab) -> None:
+    """Under the fake clock the job waits for its hour on the cleaner cluster, runs then, and completes."""
+    done = fake_lab.run(
+        fake_lab.bin / "csbatch", "--carbon-verbose", "-t", "2:00:00", "-n", "4", "-o", "out", "--wrap", "hostname; date +%s"
+    )
+    assert done.code == 0, done.err
+    job_id = re.fullmatch(r"Submitted batch job (\d+) on cluster beta\n", done.out).group(1)
+    waiting = fake_lab.job("beta", job_id)
+    assert waiting["JobState"] == "PENDING"
+    assert waiting["Partition"] == "batch"
+    mark = marks.read(waiting["Comment"])[1]
+    assert mark.location == "beta/batch"
+    assert mark.emissions_g < mark.baseline_g
+    before = int(fake_lab.run("date", "+%s").out)
+    assert mark.begin_epoch_s > before + 600
+    fake_lab.control("jump", f"+{mark.begin_epoch_s - before - 300}")
+    assert fake_lab.job("beta", job_id)["JobState"] == "PENDING"
+    fake_lab.control("jump", f"+{mark.begin_epoch_s - before + 60}")
+    fake_lab.wait_for("beta", job_id, "COMPLETED")
+    started = int((fake_lab.home() / "out").read_text().split()[1])
+    assert mark.begin_epoch_s <= started <= mark.begin_epoch_s + 120
