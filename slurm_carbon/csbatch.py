@@ -5,11 +5,10 @@ own. Nothing here submits, so nothing is submitted twice; whatever fails here en
 """
 
 import os
-import stat
 import sys
 import time
 
-from slurm_carbon.errors import CommandError, Error, OutlookError, UsageError
+from slurm_carbon.errors import Error, OutlookError, UsageError
 from slurm_carbon.launch import (
     become_sbatch,
     find_sbatch,
@@ -19,6 +18,7 @@ from slurm_carbon.launch import (
     wants_words,
     without_own,
 )
+from slurm_carbon.slurm import script as script_text
 from slurm_carbon.slurm.command import Runner
 from slurm_carbon.slurm.sbatch import (
     Parsed,
@@ -33,15 +33,12 @@ from slurm_carbon.slurm.sbatch import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from slurm_carbon.model import Decision, Job, Owner, Wishes
     from slurm_carbon.outlook import Outlook
     from slurm_carbon.wishes import Given, Own
 
 CHECK_TIMEOUT_S = 5.0
 CHECKS = 3
-MAX_SCRIPT_BYTES = 64 << 20
 
 
 def main(words: list[str]) -> int:
@@ -114,7 +111,7 @@ def _understand(
         outlook = _outlook(now)
         home = next(iter(outlook.clusters), "") if not isinstance(outlook, Error) else ""
         return own, offline.parse(own.words, home), outlook, ""
-    _keep_readable(own.words)
+    script_text.keep_readable(own.words)
     folder = parser_folder(site_conf(os.environ), os.environ)
     try:
         parsing = runner.start(parse_command(sbatch, own.words, folder, None))
@@ -125,7 +122,7 @@ def _understand(
             given = own.split_at_script(0)[2]
             of_options(given, now)  # a mistake in them has to show before we wait for stdin
             if not any(name == "help" for name, _ in given):
-                _stdin_to_memory()
+                script_text.stdin_to_memory()
                 done = runner.run(parse_command(sbatch, own.words, folder, 0))
                 parsed = read_parsed(done)
                 os.lseek(0, 0, os.SEEK_SET)
@@ -165,51 +162,11 @@ def _outlook(now: int) -> "Outlook | Error":
         return problem if path else error
 
 
-def _keep_readable(words: list[str]) -> None:
-    """A script that can be read only once, as in `csbatch <(generate)`, becomes one that can be read again."""
-    for word in words:
-        folder, _, number = word.rpartition("/")
-        if folder not in ("/dev/fd", "/proc/self/fd") or not number.isdigit() or int(number) < 3:
-            if word.startswith("/") and _is_fifo(word):
-                raise CommandError(f"{word} is a FIFO, which can be read only once")
-            continue
-        if _is_fifo(word):
-            memory = _memory_of(int(number))
-            os.dup2(memory, int(number))
-            os.close(memory)
-
-
-def _is_fifo(path: str) -> bool:
-    try:
-        return stat.S_ISFIFO(os.stat(path).st_mode)
-    except OSError:
-        return False
-
-
-def _stdin_to_memory() -> None:
-    """Make stdin a file in memory with what it had: sbatch reads it twice, and names the job as it does for stdin."""
-    memory = _memory_of(0)
-    os.dup2(memory, 0)
-    os.close(memory)
-
-
-def _memory_of(descriptor: int) -> int:
-    memory = os.memfd_create("script", os.MFD_CLOEXEC)
-    total = 0
-    while chunk := os.read(descriptor, 1 << 16):
-        total += len(chunk)
-        if total > MAX_SCRIPT_BYTES:
-            raise UsageError(f"the script is larger than {MAX_SCRIPT_BYTES >> 20} MiB")
-        os.write(memory, chunk)
-    os.lseek(memory, 0, os.SEEK_SET)
-    return memory
-
-
 def _wishes(given: "Given", parsed: Parsed, now: int) -> "Wishes":
     """All that the owner asks of us. Raises UsageError; a broken file of his own is said, and passed over."""
     from slurm_carbon.wishes import merged, of_environment, of_options, of_script, of_user_file
 
-    in_script, heterogeneous = of_script(_script_lines(parsed), now)
+    in_script, heterogeneous = of_script(script_text.lines(parsed), now)
     if heterogeneous:
         parsed.options["het-job"] = "set"
     layers = [of_options(given, now), of_environment(os.environ, now), in_script]
@@ -221,18 +178,6 @@ def _wishes(given: "Given", parsed: Parsed, now: int) -> "Wishes":
         if wants_words():
             say(f"passed over: {error}")
     return merged(*layers)
-
-
-def _script_lines(parsed: Parsed) -> "Iterator[bytes]":
-    if "wrap" in parsed.options:
-        return
-    try:
-        descriptor = os.open(parsed.script, os.O_RDONLY | os.O_CLOEXEC) if parsed.script else os.dup(0)
-    except OSError:
-        return
-    with open(descriptor, "rb") as file:
-        while line := file.readline(1 << 16):
-            yield line
 
 
 # deciding
@@ -312,18 +257,11 @@ def _refusal(
     if elsewhere and cluster.controllers and not _answers(cluster.controllers):
         return f"the controller of {cluster.name} does not answer", True
     flags = _place_flags(decision, job, outlook)
-    stdin_fd = 0 if not script and _is_memory(0) else None
+    stdin_fd = 0 if not script and script_text.is_memory(0) else None
     said = check(runner, sbatch, [*flags, *options, *script], stdin_fd, CHECK_TIMEOUT_S)
     if stdin_fd == 0:
         os.lseek(0, 0, os.SEEK_SET)
     return (f"Slurm there says: {said}", elsewhere) if said else None
-
-
-def _is_memory(descriptor: int) -> bool:
-    try:
-        return os.readlink(f"/proc/self/fd/{descriptor}").startswith("/memfd:")
-    except OSError:
-        return False
 
 
 def _answers(controllers: tuple[tuple[str, int], ...]) -> bool:

@@ -9,6 +9,8 @@ of them are tried, so no grid of starts can find a better one.
 from slurm_carbon.intensity import Intensity, Running
 from slurm_carbon.model import Estimate, Location, Placement, Window
 
+SAME = 1e-9  # relative: what floating point cannot tell apart is no reason to wait
+
 
 def rate_g_per_s(intensity: Intensity, estimate: Estimate, price_g_per_h: list[float]) -> Running:
     """What the run costs each second of each slot: emissions, and the congestion price where there is one.
@@ -49,7 +51,7 @@ def best_start(
     best_s, best_g = window.earliest_epoch_s, float("inf")
     for t in starts(window, run_s, intensity.start_epoch_s, intensity.slot_s, len(intensity.mean_g_per_kwh)):
         g = at(t + run_s) - at(t) + delay_g_per_h * (t - window.earliest_epoch_s) / 3600
-        if g < best_g:
+        if g < best_g * (1 - SAME):
             best_s, best_g = t, g
     emissions_g = estimate.energy_kwh * intensity.over_run(best_s, run_s) if price_g_per_h or delay_g_per_h else best_g
     return Placement(location, best_s, estimate, emissions_g, best_g)

@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from slurm_carbon.model import Cluster, Job, Location, NodeShape, Owner, Partition, Placement, Window, Wishes
-from slurm_carbon.units import duration_text
+from slurm_carbon.units import duration_text, mass_text
 
 
 class Policy(NamedTuple):
@@ -185,7 +185,10 @@ def choose(
     if now is baseline:
         saving = baseline.emissions_g - later.emissions_g
         share = 100 * saving / baseline.emissions_g if baseline.emissions_g else 0.0
-        return None, f"no choice saves enough: {share:.1f} % at best, the site asks for {policy.min_saving_pct:g} %"
+        return None, (
+            f"no choice saves enough: {mass_text(max(0.0, saving))} ({max(0.0, share):.1f} %) at best, "
+            f"the site asks for {mass_text(policy.min_saving_g)} and {policy.min_saving_pct:g} %"
+        )
     return now, ""
 
 

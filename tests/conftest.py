@@ -94,6 +94,8 @@ class Lab:
                 variables.pop(name, None)
             else:
                 variables[name] = value
+        home = variables.pop("HOME", None)  # `run` gives the user his own
+        argv = ("env", f"HOME={home}", *argv) if home else argv
         start = [CLUSTER_SCRIPT, "--dir", self.folder, "run", "--cluster", cluster]
         done = subprocess.run(
             [*map(str, start), *(["--as", user] if user else []), "--", *map(str, argv)],

@@ -5,7 +5,6 @@ It uses posix_spawn instead of `subprocess`, whose import alone costs as much as
 
 import os
 import select
-import signal
 import time
 
 from slurm_carbon.errors import CommandError
@@ -103,7 +102,9 @@ class Running:
                         poll.unregister(fd)
                         reading.discard(fd)
         except BaseException:
-            os.kill(self._pid, signal.SIGKILL)
+            from signal import SIGKILL  # its import would come before sbatch's own start
+
+            os.kill(self._pid, SIGKILL)
             os.waitpid(self._pid, 0)
             raise
         finally:
