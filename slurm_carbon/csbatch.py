@@ -8,7 +8,7 @@ import os
 import sys
 import time
 
-from slurm_carbon.errors import Error, OutlookError, UsageError
+from slurm_carbon.errors import CommandError, Error, OutlookError, UsageError
 from slurm_carbon.launch import (
     become_sbatch,
     find_sbatch,
@@ -65,7 +65,7 @@ def _submit(words: list[str], runner: Runner) -> int:
 
         sys.stdout.write(HELP)
         return 0
-    if parsed is None or sbatch is None:  # --help, or a mistake: sbatch says so itself
+    if parsed is None:  # --help, or a mistake: sbatch says so itself
         if nothing_to_submit(words):
             say(f"error: {complaint}; nothing was submitted")
             return 1
@@ -87,7 +87,7 @@ def _submit(words: list[str], runner: Runner) -> int:
         if wishes.off:
             return become_sbatch(options + script)
         return plainly(options + script, str(error))
-    return _carry_out(decision, sbatch, options, script, parsed, wishes, outlook, now)
+    return _carry_out(decision, sbatch or "sbatch", options, script, parsed, wishes, outlook, now)
 
 
 # understanding
@@ -103,16 +103,17 @@ def _understand(
     from slurm_carbon.wishes import Own, of_options
 
     own = Own(words)
-    if sbatch is None:
-        if not nothing_to_submit(words):
-            return own, None, OutlookError("no sbatch"), "no sbatch on PATH"
+    conf = site_conf(os.environ)
+    if (sbatch is None or conf is None) and nothing_to_submit(words):
         from slurm_carbon.slurm import offline
 
         outlook = _outlook(now)
         home = next(iter(outlook.clusters), "") if not isinstance(outlook, Error) else ""
         return own, offline.parse(own.words, home), outlook, ""
+    if sbatch is None or conf is None:
+        raise CommandError("no sbatch on PATH" if sbatch is None else "no slurm.conf is known: set SLURM_CONF")
     script_text.keep_readable(own.words)
-    folder = parser_folder(site_conf(os.environ), os.environ)
+    folder = parser_folder(conf, os.environ)
     try:
         parsing = runner.start(parse_command(sbatch, own.words, folder, None))
         outlook = _outlook(now)
@@ -185,7 +186,7 @@ def _wishes(given: "Given", parsed: Parsed, now: int) -> "Wishes":
 
 def _decision(
     parsed: Parsed, options: list[str], script: list[str], wishes: "Wishes", outlook: "Outlook", now: int,
-    sbatch: str, runner: Runner,
+    sbatch: str | None, runner: Runner,
 ) -> "Decision":  # fmt: skip
     """What to do with the job, checked with the controller of the place it would go to."""
     from slurm_carbon.decide import decide
@@ -200,7 +201,7 @@ def _decision(
     ruled_out: dict[str, str] = {}
     for _ in range(CHECKS):
         decision = decide(job, owner, wishes, outlook, parsed.cluster, now, ruled_out)
-        refusal = _refusal(decision, job, outlook, sbatch, options, script, runner)
+        refusal = _refusal(decision, job, outlook, sbatch, options, script, runner) if sbatch else None
         if not refusal or decision.chosen is None:
             return decision
         there = decision.chosen.location

@@ -98,6 +98,8 @@ def _why_less(placed: Placement, decision: Decision) -> str:
     if decision.chosen is None:
         return "saves too little"
     more = placed.emissions_g - decision.chosen.emissions_g
-    if placed.cost_g > decision.chosen.cost_g:
-        return f"{mass_text(more)} more" if more > 0 else "the price of a full hour, or of waiting"
-    return "saves too little more for the delay"
+    if abs(placed.cost_g - decision.chosen.cost_g) <= 1e-9 * placed.cost_g:
+        return "as good"
+    if placed.cost_g < decision.chosen.cost_g:
+        return "saves too little more for the delay"
+    return f"{mass_text(more)} more" if more > 0 else "the price of a full hour, or of waiting"

@@ -17,15 +17,7 @@ if TYPE_CHECKING:
 
 _SITE_CONFS = ("/etc/slurm/slurm.conf", "/etc/slurm-llnl/slurm.conf", "/run/slurm/conf/slurm.conf")
 _OWN_FILES = ("slurm.conf", "cli_filter.lua")
-_FILTER = """-- Written by csbatch, which reads what this prints. Nothing is submitted through it.
-function slurm_cli_setup_defaults(options, early) return slurm.SUCCESS end
-function slurm_cli_post_submit(offset, job_id, step_id) return slurm.SUCCESS end
-function slurm_cli_pre_submit(options, offset)
-  io.stdout:write("\\1", slurm.CLUSTER_NAME or "", "\\n", slurm.json_cli_options(options), "\\n")
-  io.stdout:flush()
-  return slurm.ERROR
-end
-"""
+_FILTER = os.path.join(os.path.dirname(__file__), "cli_filter.lua")
 PARSE_TIMEOUT_S = 5.0
 
 
@@ -41,14 +33,14 @@ class Parsed:
         self.trailing = len(words)
 
 
-def site_conf(environment: "Mapping[str, str]") -> str:
-    """The slurm.conf in use. Raises CommandError if none is in a place that we know."""
+def site_conf(environment: "Mapping[str, str]") -> str | None:
+    """The slurm.conf in use; None if none is in a place that we know."""
     if environment.get("SLURM_CONF"):
         return environment["SLURM_CONF"]
     for path in _SITE_CONFS:
         if os.path.exists(path):
             return path
-    raise CommandError(f"no slurm.conf in {', '.join(_SITE_CONFS)}: set SLURM_CONF")
+    return None
 
 
 def parser_folder(conf: str, environment: "Mapping[str, str]") -> str:
@@ -111,8 +103,11 @@ def _make_folder(folder: str, conf: str) -> None:
     for entry in os.listdir(site):
         if entry not in _OWN_FILES:
             _unless_done(os.symlink, os.path.join(site, entry), os.path.join(folder, entry))
+    with open(_FILTER, encoding="utf-8") as file:
+        filter_text = file.read()
     # of two equal keys Slurm takes the last
-    for entry, text in (("slurm.conf", f"include {conf}\nCliFilterPlugins=cli_filter/lua\n"), ("cli_filter.lua", _FILTER)):
+    texts = {"slurm.conf": f"include {conf}\nCliFilterPlugins=cli_filter/lua\n", "cli_filter.lua": filter_text}
+    for entry, text in texts.items():
         temporary = os.path.join(folder, f"{entry}.{os.getpid()}.new")
         with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
             file.write(text)

@@ -58,8 +58,8 @@ def lines(parsed: "Parsed") -> "Iterator[bytes]":
     """The script's lines, as far as they are asked for; none for --wrap."""
     if "wrap" in parsed.options:
         return
-    try:
-        descriptor = os.open(parsed.script, os.O_RDONLY | os.O_CLOEXEC) if parsed.script else os.dup(0)
+    try:  # stdin is opened anew: its own place in it has to stay at the start, for sbatch
+        descriptor = os.open(parsed.script or "/proc/self/fd/0", os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return
     with open(descriptor, "rb") as file:

@@ -33,3 +33,28 @@ def test_job_starts_where_and_when_planned(fake_lab: Lab) -> None:
     fake_lab.wait_for("beta", job_id, "COMPLETED")
     started = int((fake_lab.home() / "out").read_text().split()[1])
     assert mark.begin_epoch_s <= started <= mark.begin_epoch_s + 120
+
+
+def test_script_on_stdin_is_placed_like_a_file(jobs: Lab) -> None:
+    """Read by sbatch, by us, by the controller's check and by sbatch again: each time from its start."""
+    script = "#!/bin/sh\n#SBATCH -t 2:00:00\n#CSBATCH --carbon-max-delay=20h\n" + "# filler\n" * 20_000 + "true\n"
+    done = jobs.run(jobs.bin / "csbatch", "-n", "16", "--parsable", stdin=script)
+    assert done.code == 0, done.err
+    job_id, cluster = done.out.strip().split(";")
+    assert cluster == "beta"
+    assert jobs.job("beta", job_id)["JobName"] == "sbatch"
+    stored = jobs.run("scontrol", "write", "batch_script", job_id, "-", cluster="beta")
+    assert stored.out.rstrip("\n") == script.rstrip("\n")
+    left = jobs.run(jobs.bin / "csbatch", "--hold", "--parsable", stdin=script)
+    stored = jobs.run("scontrol", "write", "batch_script", left.out.strip(), "-")
+    assert stored.out.rstrip("\n") == script.rstrip("\n")
+
+
+def test_script_from_a_pipe_is_placed_like_a_file(jobs: Lab) -> None:
+    """`csbatch <(generate)`: a script that can be read only once."""
+    csbatch = f"{jobs.bin}/csbatch -t 2:00:00 -n 16 --parsable"
+    done = jobs.run("bash", "-c", f"{csbatch} <(printf '#!/bin/sh\\necho one\\n') a 'b c'")
+    assert done.code == 0, done.err
+    job_id, cluster = done.out.strip().split(";")
+    stored = jobs.run("scontrol", "write", "batch_script", job_id, "-", cluster=cluster)
+    assert stored.out.startswith("#!/bin/sh\necho one\n")

@@ -181,7 +181,7 @@ def test_named_locations_limit_the_choice() -> None:
     """--carbon-locations takes clusters, places and zones; an unknown one is the user's mistake."""
     assert place(wishes=Wishes(locations=("D",))).chosen is None
     assert place(wishes=Wishes(locations=("beta",))).chosen.location.cluster == "beta"
-    with pytest.raises(UsageError, match="'gamma'.*known: .*alpha/batch"):
+    with pytest.raises(UsageError, match=r"'gamma'.*known: .*alpha/batch"):
         place(wishes=Wishes(locations=("gamma",)))
 
 

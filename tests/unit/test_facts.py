@@ -25,19 +25,26 @@ def test_recorded_clusters(file: Path) -> None:
     """Partitions with their limits, nodes by shape with their GPUs, licences, controllers: in every version."""
     found = facts.read(recorded.player(str(file)), "alpha", "", "home")
     assert found.version.startswith(file.stem.removeprefix("facts-"))
-    batch, gpu, short = sorted(found.partitions, key=lambda p: p.name)
-    assert (batch.name, batch.is_default, batch.default_time_s, batch.max_time_s) == ("batch", True, 3600, 7 * 86400)
-    assert sum(shape.nodes for shape in batch.shapes) == 4
-    assert gpu.shapes == (NodeShape(1, 16, 64000, frozenset({"new", "alpha"}), (("gpu:a100", 2),)),)
-    assert short.max_time_s == 4 * 3600
-    assert found.cluster.licenses == (("matlab", 4),)
+    parts = {p.name: p for p in found.partitions}
+    assert (parts["batch"].is_default, parts["batch"].max_time_s) == (True, 7 * 86400)
+    assert sum(shape.nodes for shape in parts["batch"].shapes) == 4
+    assert {(s.cpus, s.memory_mb) for s in parts["batch"].shapes} == {(16, 64000)}
     assert found.cluster.controllers[0][0] == "127.0.0.1"
+
+
+def test_limits_gpus_and_licences() -> None:
+    """What the clusters of scripts/cluster have of each."""
+    found = facts.read(recorded.player(str(FIXTURES / "facts-22.05.json")), "alpha", "", "home")
+    batch, gpu, short = sorted(found.partitions, key=lambda p: p.name)
+    assert (batch.default_time_s, short.max_time_s) == (3600, 4 * 3600)
+    assert gpu.shapes == (NodeShape(1, 16, 64000, frozenset({"new", "alpha"}), (("gpu:a100", 2),)),)
+    assert found.cluster.licenses == (("matlab", 4),)
 
 
 def test_wrong_cluster_is_not_believed() -> None:
     """A slurm_conf that leads to another cluster is an error, not a fact."""
+    texts = [recorded.player(str(RECORDED[0])).by_why[f"{w} of alpha"].stdout.decode() for w in facts.SHOWN]
     with pytest.raises(CommandError, match="asked cluster gamma, and alpha answered"):
-        texts = [recorded.player(str(RECORDED[0])).by_why[f"{w} of alpha"].stdout.decode() for w in facts.SHOWN]
         facts.parse("gamma", "", "", *texts)
 
 
