@@ -57,8 +57,12 @@ def main(words: list[str]) -> int:
 
 def _submit(words: list[str], runner: Runner) -> int:
     now = int(time.time())
-    sbatch = find_sbatch()
-    own, parsed, outlook, complaint = _understand(words, sbatch, runner, now)
+    sbatch, conf = find_sbatch(), site_conf(os.environ)
+    if sbatch is None or conf is None:  # no Slurm here: we can still say what we would do
+        if not nothing_to_submit(words):
+            raise CommandError("no sbatch on PATH" if sbatch is None else "no slurm.conf is known: set SLURM_CONF")
+        sbatch = None
+    own, parsed, outlook, complaint = _understand(words, sbatch, conf, runner, now)
     options, script, given = own.split_at_script(parsed.trailing if parsed else 0)
     if any(name == "help" for name, _ in given):
         from slurm_carbon.narrate import HELP
@@ -94,7 +98,7 @@ def _submit(words: list[str], runner: Runner) -> int:
 
 
 def _understand(
-    words: list[str], sbatch: str | None, runner: Runner, now: int
+    words: list[str], sbatch: str | None, conf: str | None, runner: Runner, now: int
 ) -> "tuple[Own, Parsed | None, Outlook | Error, str]":
     """Our options apart, what sbatch understood of the rest, the outlook, and sbatch's complaint if it stopped early.
 
@@ -103,15 +107,12 @@ def _understand(
     from slurm_carbon.wishes import Own, of_options
 
     own = Own(words)
-    conf = site_conf(os.environ)
-    if (sbatch is None or conf is None) and nothing_to_submit(words):
+    if sbatch is None or conf is None:
         from slurm_carbon.slurm import offline
 
         outlook = _outlook(now)
         home = next(iter(outlook.clusters), "") if not isinstance(outlook, Error) else ""
         return own, offline.parse(own.words, home), outlook, ""
-    if sbatch is None or conf is None:
-        raise CommandError("no sbatch on PATH" if sbatch is None else "no slurm.conf is known: set SLURM_CONF")
     script_text.keep_readable(own.words)
     folder = parser_folder(conf, os.environ)
     try:
