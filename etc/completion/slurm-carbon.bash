@@ -1,0 +1,15 @@
+# Completion of slurm-carbon.
+_slurm_carbon() {
+    local current=${COMP_WORDS[COMP_CWORD]} words="--config --version outlook config"
+    case "${COMP_WORDS[*]:1:COMP_CWORD-1}" in
+        *outlook\ refresh*) words="--facts --record-facts" ;;
+        *outlook\ show*) words="--json" ;;
+        *outlook\ plot*) words="--output --mark --run-time" ;;
+        *outlook*) words="refresh show plot" ;;
+        *config\ init*) words="--zone --slurm-conf --filesystem" ;;
+        *config\ show* | *config\ check*) words="" ;;
+        *\ config | config) words="show check init" ;;
+    esac
+    mapfile -t COMPREPLY < <(compgen -W "$words" -- "$current")
+}
+complete -o default -F _slurm_carbon slurm-carbon
