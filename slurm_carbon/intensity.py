@@ -5,7 +5,8 @@ over a run is a difference of two of its values, exact also where run and slots 
 """
 
 from itertools import accumulate
-from typing import NamedTuple
+
+from slurm_carbon.light import NamedTuple
 
 
 class Intensity(NamedTuple):

@@ -6,8 +6,7 @@
 Anybody can write a comment: what is read here is a claim, to be checked before anything is done because of it.
 """
 
-from typing import NamedTuple
-
+from slurm_carbon.light import NamedTuple
 from slurm_carbon.model import Decision
 
 VERSION = "cs1"

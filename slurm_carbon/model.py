@@ -3,7 +3,7 @@
 They are NamedTuples, not dataclasses: the module `dataclasses` alone would add a quarter to what csbatch costs.
 """
 
-from typing import NamedTuple
+from slurm_carbon.light import NamedTuple
 
 
 class Job(NamedTuple):

@@ -13,15 +13,18 @@ A price is the congestion price of one unit of a resource for an hour, one value
 location without one has room.
 """
 
-import json
 import os
-from typing import Any, NamedTuple
 
 from slurm_carbon.errors import OutlookError
 from slurm_carbon.intensity import Intensity
+from slurm_carbon.light import NamedTuple, json_loads
 from slurm_carbon.model import Cluster, Location, NodeShape, Partition, Power
 from slurm_carbon.policy import Policy
 from slurm_carbon.units import duration_text
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 FORMAT = 1
 CLOCK_SKEW_S = 300  # how far ahead the clock of the machine that wrote it may be
@@ -29,7 +32,7 @@ MAX_BYTES = 16 << 20
 MAX_G_PER_KWH = 5000.0  # oil at its worst is under 1200
 RESOURCES = ("cores", "gpus", "nodes", "memory_gb")
 
-Json = dict[str, Any]
+Json = dict[str, "Any"]
 
 
 class Source(NamedTuple):
@@ -69,7 +72,7 @@ def read(path: str, now_epoch_s: int) -> Outlook:
     if len(data) > MAX_BYTES:
         raise OutlookError(f"outlook {path}: larger than {MAX_BYTES >> 20} MiB")
     try:
-        outlook = decode(json.loads(data, parse_constant=_no_constant))
+        outlook = decode(json_loads(data.decode()))
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise OutlookError(f"outlook {path}: broken ({type(error).__name__}: {str(error)[:80]})") from None
     check_age(outlook, now_epoch_s, path)
@@ -87,6 +90,8 @@ def check_age(outlook: Outlook, now_epoch_s: int, path: str) -> None:
 
 def write(outlook: Outlook, path: str) -> None:
     """Publish an outlook: all of it or nothing, readable by all."""
+    import json
+
     temporary = f"{path}.{os.getpid()}.new"
     text = json.dumps(encode(outlook), separators=(",", ":"), allow_nan=False)
     try:
@@ -156,10 +161,6 @@ def _seconds(value: object) -> int:
     if type(value) is not int or not 0 <= value < 1 << 40:
         raise ValueError(f"{value!r} is no number of seconds")
     return value
-
-
-def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is no number")
 
 
 def _encode_zone(intensity: Intensity) -> Json:

@@ -1,7 +1,6 @@
 """The rules: may this job move, where to, how far, and is it worth it. Every answer carries its reason."""
 
-from typing import NamedTuple
-
+from slurm_carbon.light import NamedTuple
 from slurm_carbon.model import Cluster, Job, Location, NodeShape, Owner, Partition, Placement, Window, Wishes
 from slurm_carbon.units import duration_text, mass_text
 

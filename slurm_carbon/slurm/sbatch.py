@@ -9,6 +9,7 @@ import os
 import stat
 
 from slurm_carbon.errors import CommandError
+from slurm_carbon.light import json_loads
 from slurm_carbon.slurm.command import Command, Completed, Runner
 
 TYPE_CHECKING = False
@@ -135,13 +136,11 @@ def parse_command(sbatch: str, words: list[str], folder: str, stdin_fd: int | No
 
 def read_parsed(done: Completed) -> Parsed | None:
     """What the filter printed; None if sbatch ended before it, because of an error, --help, or no script."""
-    import json
-
     _, mark, text = done.stdout.partition(b"\1")
     if not mark:
         return None
     cluster, _, values = text.decode("utf-8", "surrogateescape").partition("\n")
-    options = json.loads(values)
+    options = json_loads(values)
     words = options.pop("argv", [])
     return Parsed(cluster, {str(k): str(v) for k, v in options.items()}, [str(word) for word in words])
 
