@@ -321,10 +321,14 @@ def _carry_out(
     decision: "Decision", sbatch: str, options: list[str], script: list[str], parsed: Parsed, wishes: "Wishes",
     outlook: "Outlook", now: int,
 ) -> int:  # fmt: skip
-    from slurm_carbon import narrate
     from slurm_carbon.slurm.options import job_of_options
 
     argv = command_line(decision, sbatch, options, script, job_of_options(parsed.options), outlook)
+    said = wishes.verbose or wishes.explain or wants_words()
+    if not said and not wishes.dry_run:
+        return become_sbatch(argv[1:])
+    from slurm_carbon import narrate
+
     lines = [narrate.line(decision, outlook)]
     if wishes.verbose or wishes.dry_run:
         lines += narrate.details(decision, outlook, now)
@@ -335,7 +339,6 @@ def _carry_out(
 
         sys.stdout.write("\n".join([*lines, shlex.join(argv)]) + "\n")
         return 0
-    if wishes.verbose or wishes.explain or wants_words():
-        for line in lines:
-            say(line)
+    for line in lines:
+        say(line)
     return become_sbatch(argv[1:])

@@ -55,6 +55,16 @@ def _rows(done: Done) -> list[list]:
     return json.loads(done.out)
 
 
+def _ids_apart(bench: Bench) -> None:
+    """Make beta's next job ids unknown on alpha: of an id that both have, submitit sees the state of alpha's job."""
+    ids = {"alpha": 0, "beta": 0}
+    while ids["beta"] <= ids["alpha"]:
+        for cluster in ids if not ids["alpha"] else ("beta",):
+            done = bench.lab.run("/usr/bin/sbatch", "--parsable", "-H", "--wrap", "true", cluster=cluster)
+            ids[cluster] = int(done.out)
+    bench.cancel()
+
+
 def test_job_runs_at_once_where_nothing_is_gained(bench: Bench) -> None:
     """A job that may not wait nor move runs at once on alpha, submitted by csbatch, and its result comes back."""
     started = bench.start(
@@ -89,14 +99,15 @@ def test_delayed_array_gives_every_result(bench: Bench) -> None:
     mark = planned(waiting, submitted, "alpha")
     bench.jump_to(mark.begin_epoch_s + 60)
     rows = _rows(started.result())
-    assert [row[0] for row in rows] == [f"{waiting['ArrayJobId']}_{i}" for i in range(3)]
+    array_id = waiting["JobId"].split()[0]
+    assert [row[0] for row in rows] == [f"{array_id}_{i}" for i in range(3)]
     assert [row[1] for row in rows] == [2, 4, 6]
     assert all(row[3] >= mark.begin_epoch_s and row[4] == "COMPLETED" for row in rows)
 
 
 def test_result_comes_from_another_cluster_but_not_the_state(bench: Bench) -> None:
     """submitit reads the result of a job on beta from its file, but asks only alpha's sacct, which knows no such job."""
-    # alpha's ids have to be behind those of beta, or submitit would see the state of another job
+    _ids_apart(bench)
     started = bench.start(_program(bench, "moved"), "program.py", "3", "21", CSBATCH_LOCATIONS="beta", CSBATCH_MAX_DELAY="0")
     [[job_id, number, node, _, state]] = _rows(started.result())
     assert (number, node[:4]) == (42, "beta")
