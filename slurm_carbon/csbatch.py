@@ -35,7 +35,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from slurm_carbon.model import Decision, Job, Owner, Wishes
     from slurm_carbon.outlook import Outlook
-    from slurm_carbon.wishes import Given, Own
+    from slurm_carbon.own import Given, Own
 
 CHECK_TIMEOUT_S = 5.0
 CHECKS = 3
@@ -104,7 +104,7 @@ def _understand(
 
     sbatch parses while we import and read: the order of these lines is a quarter of the time that a submission takes.
     """
-    from slurm_carbon.wishes import Own, of_options
+    from slurm_carbon.own import Own
 
     own = Own(words)
     if sbatch is None or conf is None:
@@ -117,10 +117,14 @@ def _understand(
     folder = parser_folder(conf, os.environ)
     try:
         parsing = runner.start(parse_command(sbatch, own.words, folder, None))
+        from slurm_carbon import decide, marks  # noqa: F401  # now is the time: the other processor is at work
+
         outlook = _outlook(now)
         done = parsing.wait()
         parsed = read_parsed(done)
         if parsed is None and wants_stdin(done):
+            from slurm_carbon.wishes import of_options
+
             given = own.split_at_script(0)[2]
             of_options(given, now)  # a mistake in them has to show before we wait for stdin
             if not any(name == "help" for name, _ in given):

@@ -125,8 +125,3 @@ def main() -> int:
             say(f"error: {why}; nothing was submitted")
             return 1
         return plainly(without_own(words), why)
-
-
-if __name__ == "__main__":
-    sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    sys.exit(main())

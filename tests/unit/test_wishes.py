@@ -9,7 +9,8 @@ import pytest
 from slurm_carbon.errors import ConfigError, UsageError
 from slurm_carbon.launch import without_own
 from slurm_carbon.model import Wishes
-from slurm_carbon.wishes import Own, merged, of_environment, of_options, of_script, of_user_file
+from slurm_carbon.own import Own
+from slurm_carbon.wishes import merged, of_environment, of_options, of_script, of_user_file
 
 NOW = 1_795_000_000
 
