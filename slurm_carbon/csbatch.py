@@ -33,6 +33,8 @@ from slurm_carbon.slurm.sbatch import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from slurm_carbon.model import Decision, Job, Owner, Wishes
     from slurm_carbon.outlook import Outlook
     from slurm_carbon.own import Given, Own
@@ -62,7 +64,8 @@ def _submit(words: list[str], runner: Runner) -> int:
         if not nothing_to_submit(words):
             raise CommandError("no sbatch on PATH" if sbatch is None else "no slurm.conf is known: set SLURM_CONF")
         sbatch = None
-    own, parsed, outlook, complaint = _understand(words, sbatch, conf, runner, now)
+    places: dict[int, int] = {}
+    own, parsed, outlook, complaint = _understand(words, sbatch, conf, runner, now, places)
     options, script, given = own.split_at_script(parsed.trailing if parsed else 0)
     if any(name == "help" for name, _ in given):
         from slurm_carbon.narrate import HELP
@@ -81,7 +84,7 @@ def _submit(words: list[str], runner: Runner) -> int:
     try:
         if isinstance(outlook, Error):
             raise outlook
-        decision = _decision(parsed, options, script, wishes, outlook, now, sbatch, runner)
+        decision = _decision(parsed, options, script, wishes, outlook, now, sbatch, runner, places)
     except UsageError:
         raise
     except (Error, ValueError) as error:
@@ -98,9 +101,11 @@ def _submit(words: list[str], runner: Runner) -> int:
 
 
 def _understand(
-    words: list[str], sbatch: str | None, conf: str | None, runner: Runner, now: int
+    words: list[str], sbatch: str | None, conf: str | None, runner: Runner, now: int, places: dict[int, int]
 ) -> "tuple[Own, Parsed | None, Outlook | Error, str]":
     """Our options apart, what sbatch understood of the rest, the outlook, and sbatch's complaint if it stopped early.
+
+    Adds to `places` the descriptors that have to be rewound for each further reader: see script.keep_readable.
 
     sbatch parses while we import and read: the order of these lines is a quarter of the time that a submission takes.
     """
@@ -113,25 +118,27 @@ def _understand(
         outlook = _outlook(now)
         home = next(iter(outlook.clusters), "") if not isinstance(outlook, Error) else ""
         return own, offline.parse(own.words, home), outlook, ""
-    script_text.keep_readable(own.words)
+    places |= script_text.keep_readable(own.words)
     folder = parser_folder(conf, os.environ)
     try:
-        parsing = runner.start(parse_command(sbatch, own.words, folder, None))
+        parsing = runner.start(parse_command(sbatch, own.words, folder, 0 if 0 in places else None))
         from slurm_carbon import decide, marks  # noqa: F401  # now is the time: the other processor is at work
 
         outlook = _outlook(now)
         done = parsing.wait()
+        script_text.rewind(places)
         parsed = read_parsed(done)
-        if parsed is None and wants_stdin(done):
+        if parsed is None and 0 not in places and wants_stdin(done):
             from slurm_carbon.wishes import of_options
 
             given = own.split_at_script(0)[2]
             of_options(given, now)  # a mistake in them has to show before we wait for stdin
             if not any(name == "help" for name, _ in given):
                 script_text.stdin_to_memory()
+                places[0] = 0
                 done = runner.run(parse_command(sbatch, own.words, folder, 0))
                 parsed = read_parsed(done)
-                os.lseek(0, 0, os.SEEK_SET)
+                script_text.rewind(places)
     finally:
         forget_folder(folder)
     return own, parsed, outlook, done.complaint
@@ -191,7 +198,7 @@ def _wishes(given: "Given", parsed: Parsed, now: int) -> "Wishes":
 
 def _decision(
     parsed: Parsed, options: list[str], script: list[str], wishes: "Wishes", outlook: "Outlook", now: int,
-    sbatch: str | None, runner: Runner,
+    sbatch: str | None, runner: Runner, places: dict[int, int],
 ) -> "Decision":  # fmt: skip
     """What to do with the job, checked with the controller of the place it would go to."""
     from slurm_carbon.decide import decide
@@ -206,7 +213,7 @@ def _decision(
     ruled_out: dict[str, str] = {}
     for _ in range(CHECKS):
         decision = decide(job, owner, wishes, outlook, parsed.cluster, now, ruled_out)
-        refusal = _refusal(decision, job, outlook, sbatch, options, script, runner) if sbatch else None
+        refusal = _refusal(decision, job, outlook, sbatch, options, script, runner, places) if sbatch else None
         if not refusal or decision.chosen is None:
             return decision
         there = decision.chosen.location
@@ -249,7 +256,7 @@ def _has_group(gid: int) -> bool:
 
 def _refusal(
     decision: "Decision", job: "Job", outlook: "Outlook", sbatch: str, options: list[str], script: list[str],
-    runner: Runner,
+    runner: Runner, places: dict[int, int],
 ) -> tuple[str, bool] | None:  # fmt: skip
     """Why the chosen place would not take the job, and whether that speaks against its whole cluster.
 
@@ -263,10 +270,8 @@ def _refusal(
     if elsewhere and cluster.controllers and not _answers(cluster.controllers):
         return f"the controller of {cluster.name} does not answer", True
     flags = _place_flags(decision, job, outlook)
-    stdin_fd = 0 if not script and script_text.is_memory(0) else None
-    said = check(runner, sbatch, [*flags, *options, *script], stdin_fd, CHECK_TIMEOUT_S)
-    if stdin_fd == 0:
-        os.lseek(0, 0, os.SEEK_SET)
+    said = check(runner, sbatch, [*flags, *options, *script], 0 if 0 in places else None, CHECK_TIMEOUT_S)
+    script_text.rewind(places)
     return (f"Slurm there says: {said}", elsewhere) if said else None
 
 
@@ -300,7 +305,13 @@ def _place_flags(decision: "Decision", job: "Job", outlook: "Outlook") -> list[s
 
 
 def command_line(
-    decision: "Decision", sbatch: str, options: list[str], script: list[str], job: "Job", outlook: "Outlook"
+    decision: "Decision",
+    sbatch: str,
+    options: list[str],
+    script: list[str],
+    job: "Job",
+    outlook: "Outlook",
+    values: "Iterable[str]" = (),
 ) -> list[str]:
     """The sbatch command that carries a decision out.
 
@@ -314,11 +325,20 @@ def command_line(
     front = [f"--begin={begin_flag(decision.chosen.start_epoch_s)}"] if decision.delay_s > 0 else []
     front += _place_flags(decision, job, outlook)
     comment = marks.append(job.comment, marks.of_decision(decision))
-    if comment and not job.comment:
+    if comment and job.comment is None:
         front.append(f"--comment={comment}")
-    elif comment and options[-1:] != ["--"]:  # behind it, ours would be the script
-        options = [*options, f"--comment={comment}"]
+    elif comment:
+        last = len(options) - ends_in_terminator(options, *values)
+        options = [*options[:last], f"--comment={comment}", *options[last:]]
     return [sbatch, *front, *options, *script]
+
+
+def ends_in_terminator(options: list[str], *values: str) -> bool:
+    """Whether the last word is the `--` before a script: behind it, an option of ours would be the script.
+
+    It can also be the value of the option before it, as in `-J --`, if some option has that value.
+    """
+    return options[-1:] == ["--"] and options.count("--") > values.count("--")
 
 
 def _carry_out(
@@ -327,7 +347,7 @@ def _carry_out(
 ) -> int:  # fmt: skip
     from slurm_carbon.slurm.options import job_of_options
 
-    argv = command_line(decision, sbatch, options, script, job_of_options(parsed.options), outlook)
+    argv = command_line(decision, sbatch, options, script, job_of_options(parsed.options), outlook, parsed.options.values())
     said = wishes.verbose or wishes.explain or wants_words()
     if not said and not wishes.dry_run:
         return become_sbatch(argv[1:])

@@ -79,7 +79,7 @@ def become_sbatch(words: list[str]) -> int:
     signal(SIGPIPE, SIG_DFL)  # Python ignores it, and sbatch would inherit that
     signal(SIGXFSZ, SIG_DFL)
     try:
-        os.execv(sbatch, [sbatch, *words])
+        os.execv(sbatch, ["sbatch", *words])  # under the name that stands in its messages
     except OSError as error:
         say(f"error: cannot run {sbatch}: {error.strerror}")
         return 126
@@ -90,9 +90,10 @@ def plainly(words: list[str], why: str) -> int:
     if wants_words():
         say(f"submitted as it is: {why}")
     try:
-        os.lseek(0, 0, os.SEEK_SET)  # a script that we read from stdin is there again
+        if os.readlink("/proc/self/fd/0").startswith("/memfd:"):  # where we have put a script that came by a pipe
+            os.lseek(0, 0, os.SEEK_SET)
     except OSError:
-        pass  # a pipe or a terminal, which we have not read
+        pass  # stdin is closed
     return become_sbatch(words)
 
 
@@ -101,19 +102,38 @@ def nothing_to_submit(words: list[str]) -> bool:
     return any(own_option(word)[0] in NEVER_SUBMIT for word in words if word.startswith(OWN_PREFIX))
 
 
-def restore_environment() -> None:
-    """Take back what Python did to the environment on its way up (PEP 538): the job inherits it."""
-    if os.environ.get("LC_CTYPE") == "C.UTF-8":
+def restore_environment(descriptor: int) -> None:
+    """Make the environment the one that the launcher was started with: the job inherits it.
+
+    The shell that launched us has changed it, and so has Python on its way up (LC_CTYPE, PEP 538). The original block
+    comes by a descriptor; where it is empty, what /proc has of this process stands in for it.
+    """
+    block = b""
+    while chunk := os.read(descriptor, 1 << 16):
+        block += chunk
+    os.close(descriptor)
+    try:
+        os.waitpid(-1, os.WNOHANG)  # the shell's helper has done its work
+    except ChildProcessError:
+        pass
+    if not block:
         with open("/proc/self/environ", "rb") as file:
-            if b"LC_CTYPE=C.UTF-8" not in file.read().split(b"\0"):
-                del os.environ["LC_CTYPE"]
+            block = file.read()
+    original = dict(entry.split(b"=", 1) for entry in block.split(b"\0") if b"=" in entry[1:])
+    if not original:
+        return
+    for name in [name for name in os.environb if name not in original]:
+        del os.environb[name]
+    for name, value in original.items():
+        if os.environb.get(name) != value:
+            os.environb[name] = value
 
 
 def main() -> int:
-    """Run csbatch; on any failure of ours become sbatch."""
-    words = sys.argv[1:]
+    """Run csbatch; on any failure of ours become sbatch. The first argument is the launcher's descriptor."""
+    words = sys.argv[2:]
     try:
-        restore_environment()
+        restore_environment(int(sys.argv[1]))
         from slurm_carbon import csbatch
 
         return csbatch.main(words)

@@ -50,7 +50,7 @@ def of_decision(decision: Decision) -> str:
     )
 
 
-def append(comment: str, mark: str) -> str | None:
+def append(comment: str | None, mark: str) -> str | None:
     """The user's comment with the mark behind it; None where both do not fit."""
     joined = comment + _SEPARATOR + mark if comment else mark
     return joined if len(joined.encode("utf-8", "surrogateescape")) <= COMMENT_LIMIT else None

@@ -27,7 +27,7 @@ class Job(NamedTuple):
     partitions: tuple[str, ...] = ()  # named by the user
     account: str = ""
     qos: str = ""
-    comment: str = ""
+    comment: str | None = None  # None: none was given, not even an empty one
     fixed: str = ""  # why the whole job is left alone: `--begin was given`
     tied: str = ""  # why it has to stay on the cluster where sbatch would run it: `--nodelist was given`
 

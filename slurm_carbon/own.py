@@ -3,6 +3,9 @@
 from slurm_carbon.errors import UsageError
 from slurm_carbon.launch import OWN_PREFIX, VALUE_OPTIONS, own_option
 
+# After these the next word is theirs, whatever it looks like: `-J --carbon-off` names a job.
+_TAKE_A_WORD = (*(f"-{letter}" for letter in "AabCcDdeFGiJLMmNnopqStwx"), "--job-name", "--comment", "--wrap", "--export")
+
 Given = list[tuple[str, str | None]]
 
 
@@ -22,7 +25,7 @@ class Own:
                 self._keep(words, range(position, len(words)))
                 return
             width = 1
-            if word.startswith(OWN_PREFIX):
+            if word.startswith(OWN_PREFIX) and (not self.words or self.words[-1] not in _TAKE_A_WORD):
                 name, value = own_option(word)
                 if name in VALUE_OPTIONS and value is None:
                     width = 2

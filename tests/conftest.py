@@ -132,7 +132,9 @@ class Lab:
     def cancel_all(self) -> None:
         """Leave no job behind."""
         for cluster in ("alpha", "beta"):
-            self.run("scancel", "-u", "root,user1,user2", user=None, cluster=cluster)
+            for user in ("root", "user1", "user2"):
+                done = self.run("scancel", "-u", user, user=None, cluster=cluster)
+                assert done.code == 0, done.err
 
 
 def job_fields(text: str) -> dict[str, str]:
@@ -146,8 +148,8 @@ def job_fields(text: str) -> dict[str, str]:
             fields[name] = value
             continue
         if stripped.startswith("JobId="):
-            job_id, _, job_name = stripped.partition(" JobName=")
-            fields["JobId"], fields["JobName"] = job_id.removeprefix("JobId="), job_name
+            ids, _, fields["JobName"] = stripped.partition(" JobName=")
+            fields |= dict(word.split("=", 1) for word in ids.split())  # an array has more than one
             continue
         for word in stripped.split():
             name, equals, value = word.partition("=")

@@ -14,18 +14,42 @@ if TYPE_CHECKING:
 MAX_BYTES = 64 << 20
 
 
-def keep_readable(words: list[str]) -> None:
-    """A script that can be read only once, as in `csbatch <(generate)`, becomes one that can be read again."""
+STDIN_NAMES = ("/dev/stdin", "/dev/fd/0", "/proc/self/fd/0")
+
+
+def keep_readable(words: list[str]) -> dict[int, int]:
+    """Make what a command line names and can be read only once readable again, for sbatch after sbatch.
+
+    Such are a script from a pipe, as in `csbatch <(generate)` or /dev/stdin, and `--export-file=DESCRIPTOR`. Returns
+    the descriptors concerned and where each of them has to stand again before the next reader: see `rewind`.
+    """
+    places = {}
     for word in words:
         folder, _, number = word.rpartition("/")
-        if folder not in ("/dev/fd", "/proc/self/fd") or not number.isdigit() or int(number) < 3:
+        if word in STDIN_NAMES:
+            number = "0"
+        elif word.startswith("--export-f") and "=" in word:
+            number = word.partition("=")[2]
+        elif folder not in ("/dev/fd", "/proc/self/fd"):
             if word.startswith("/") and _is_fifo(word):
                 raise CommandError(f"{word} is a FIFO, which can be read only once")
             continue
-        if _is_fifo(word):
-            memory = _memory_of(int(number))
-            os.dup2(memory, int(number))
-            os.close(memory)
+        if not (number.isascii() and number.isdigit()):
+            continue
+        descriptor = int(number)
+        try:
+            places[descriptor] = os.lseek(descriptor, 0, os.SEEK_CUR)
+        except OSError:  # a pipe, or no descriptor of ours
+            if _is_fifo(f"/proc/self/fd/{number}"):
+                _to_memory(descriptor)
+                places[descriptor] = 0
+    return places
+
+
+def rewind(places: dict[int, int]) -> None:
+    """Put descriptors back to where the next reader has to begin."""
+    for descriptor, place in places.items():
+        os.lseek(descriptor, place, os.SEEK_SET)
 
 
 def _is_fifo(path: str) -> bool:
@@ -37,8 +61,12 @@ def _is_fifo(path: str) -> bool:
 
 def stdin_to_memory() -> None:
     """Make stdin a file in memory with what it had: sbatch reads it twice, and names the job as it does for stdin."""
-    memory = _memory_of(0)
-    os.dup2(memory, 0)
+    _to_memory(0)
+
+
+def _to_memory(descriptor: int) -> None:
+    memory = _memory_of(descriptor)
+    os.dup2(memory, descriptor)
     os.close(memory)
 
 
@@ -65,11 +93,3 @@ def lines(parsed: "Parsed") -> "Iterator[bytes]":
     with open(descriptor, "rb") as file:
         while line := file.readline(1 << 16):
             yield line
-
-
-def is_memory(descriptor: int) -> bool:
-    """Whether a descriptor is one of our files in memory."""
-    try:
-        return os.readlink(f"/proc/self/fd/{descriptor}").startswith("/memfd:")
-    except OSError:
-        return False

@@ -142,6 +142,9 @@ LONG_OPTIONS = [
     moved(
         "--export-file: a descriptor", "--export-file=9 job.sh", files={"variables": b"ONE=1\0"}, through='"$@" 9< variables'
     ),
+    moved(
+        "--export-file: a pipe", "--export-file=9 job.sh", files={"variables": b"ONE=1\0"}, through='"$@" 9< <(cat variables)'
+    ),
     moved("--get-user-env", "--get-user-env job.sh"),
     nothing("--gid: not for users", "--gid=0 job.sh"),
     moved("--gres", "--gres=gpu:a100:1 job.sh"),
@@ -498,6 +501,10 @@ HOSTILE = [
     moved("a folder", [f"--chdir=/tmp/$(touch {CANARY})", "job.sh"]),
     moved("environment", "job.sh", env={"EVIL": f"$(touch {CANARY})`touch {CANARY}`", "CSBATCH": f"; touch {CANARY}"}),
     moved("a name as a separate word", ["-J", f"-$(touch {CANARY})", "job.sh"]),
+    moved("a name of two dashes", ["-J", "--", "job.sh"]),
+    moved("a name of two dashes, then --", ["-J", "--", "--", "job.sh", "x"]),
+    moved("a name of two dashes and a comment", ["--comment=mine", "-J", "--", "job.sh"]),
+    moved("a name that looks like an option of ours", ["-J", "--carbon-off", "job.sh"]),
     moved("a name that looks like a long option", ["-J", "--hold", "job.sh"]),
     moved("a user for mail", [f"--mail-user=$(touch {CANARY})@x", "--mail-type=ALL", "job.sh"]),
     moved("a comment as long as Slurm takes", ["--comment=" + "x" * 1024, "job.sh"], unmarked=True),

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from slurm_carbon import outlook as outlooks
-from slurm_carbon.csbatch import command_line
+from slurm_carbon.csbatch import command_line, ends_in_terminator
 from slurm_carbon.decide import decide
 from slurm_carbon.errors import CommandError, UsageError
 from slurm_carbon.marks import read
@@ -42,11 +42,18 @@ def test_ours_stand_before_the_users() -> None:
 
 
 def test_the_comment_with_the_users_text_stands_last() -> None:
-    """Behind his own, before the script; never behind a `--`, where it would be the script."""
+    """Behind his own, before the script and before a `--` that ends the options; also where his own is empty."""
     job = JOB._replace(comment="mine")
-    argv = final(job, ["--comment=mine"], ["job.sh"])
-    assert argv[-2].startswith("--comment=mine | cs1 ")
-    assert not [w for w in final(job, ["--comment=mine", "--"], ["job.sh"]) if "cs1" in w]
+    assert final(job, ["--comment=mine"], ["job.sh"])[-2].startswith("--comment=mine | cs1 ")
+    assert final(job, ["--comment=mine", "--"], ["job.sh"])[-3].startswith("--comment=mine | cs1 ")
+    assert final(job._replace(comment=""), ["--comment="], ["job.sh"])[-2].startswith("--comment=cs1 ")
+
+
+def test_a_value_can_look_like_the_end_of_the_options() -> None:
+    """`-J --` names a job: what follows is still an option."""
+    assert not ends_in_terminator(["-J", "--"], "--")
+    assert ends_in_terminator(["-J", "--", "--"], "--")
+    assert ends_in_terminator(["-J", "x", "--"], "x")
 
 
 def test_partition_is_named_where_it_is_not_the_default() -> None:
@@ -107,7 +114,9 @@ def test_offline_reader_reads_the_script_and_knows_its_limits(tmp_path: Path) ->
 def dry_run(tmp_path: Path, *words: str) -> subprocess.CompletedProcess[str]:
     """csbatch --carbon-dry-run where there is no sbatch."""
     environment = {"PATH": str(tmp_path), "SLURM_CARBON_OUTLOOK": str(tmp_path / "o.json"), "HOME": str(tmp_path)}
-    code = "import sys; from slurm_carbon.launch import main; sys.exit(main())"
+    code = (
+        "import os, sys; sys.argv[1:1] = [str(os.open('/dev/null', 0))]; from slurm_carbon.launch import main; sys.exit(main())"
+    )
     return subprocess.run(
         [sys.executable, "-I", "-c", code, *words], env=environment, capture_output=True, text=True, check=False
     )
