@@ -58,3 +58,25 @@ def test_script_from_a_pipe_is_placed_like_a_file(jobs: Lab) -> None:
     job_id, cluster = done.out.strip().split(";")
     stored = jobs.run("scontrol", "write", "batch_script", job_id, "-", cluster=cluster)
     assert stored.out.startswith("#!/bin/sh\necho one\n")
+
+
+def test_script_on_dev_stdin_is_placed_like_a_file(jobs: Lab) -> None:
+    """The form of Snakemake's executor: the script by name, its text by a pipe."""
+    script = "#!/bin/sh\ntrue\n"
+    done = jobs.run(jobs.bin / "csbatch", "-t", "2:00:00", "-n", "16", "--parsable", "/dev/stdin", stdin=script)
+    assert done.code == 0, done.err
+    job_id, cluster = done.out.strip().split(";")
+    assert cluster == "beta"
+    assert jobs.run("scontrol", "write", "batch_script", job_id, "-", cluster=cluster).out.rstrip() == script.rstrip()
+
+
+def test_script_in_a_file_on_stdin_begins_where_the_shell_is(jobs: Lab) -> None:
+    """`{ read first; csbatch; } < file`: what was read before us is not part of the script."""
+    (jobs.home() / "two.txt").write_text("first line\n#!/bin/sh\ntrue\n")
+    for environment in ({}, {"SLURM_CARBON_OUTLOOK": "/none"}):
+        command = f"{{ read -r first; {jobs.bin}/csbatch -t 2:00:00 -n 16 --parsable; }} < two.txt"
+        done = jobs.run("bash", "-c", command, **environment)
+        assert done.code == 0, done.err
+        job_id, _, cluster = done.out.strip().partition(";")
+        stored = jobs.run("scontrol", "write", "batch_script", job_id, "-", cluster=cluster or "alpha")
+        assert stored.out.startswith("#!/bin/sh\ntrue\n")
