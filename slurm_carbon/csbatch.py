@@ -84,17 +84,20 @@ def _submit(words: list[str], runner: Runner) -> int:
     try:
         if isinstance(outlook, Error):
             raise outlook
-        decision = _decision(parsed, options, script, wishes, outlook, now, sbatch, runner, places)
+        job = _job(parsed)
+        decision = _decision(job, parsed.cluster, options, script, wishes, outlook, now, sbatch, runner, places)
     except UsageError:
         raise
-    except (Error, ValueError) as error:
+    except Error as error:
         if wishes.dry_run:
             say(f"error: {error}; nothing was submitted")
             return 1
         if wishes.off:
             return become_sbatch(options + script)
         return plainly(options + script, str(error))
-    return _carry_out(decision, sbatch or "sbatch", options, script, parsed, wishes, outlook, now)
+    values = parsed.options.values()
+    argv = command_line(decision, sbatch or "sbatch", options, script, job, outlook, values)
+    return _carry_out(decision, argv, wishes, outlook, now)
 
 
 # understanding
@@ -196,23 +199,30 @@ def _wishes(given: "Given", parsed: Parsed, now: int) -> "Wishes":
 # deciding
 
 
+def _job(parsed: Parsed) -> "Job":
+    from slurm_carbon.slurm.options import job_of_options
+
+    try:
+        return job_of_options(parsed.options)
+    except ValueError as error:
+        raise CommandError(f"an option of sbatch has a form that is not known here ({error})") from None
+
+
 def _decision(
-    parsed: Parsed, options: list[str], script: list[str], wishes: "Wishes", outlook: "Outlook", now: int,
+    job: "Job", home_cluster: str, options: list[str], script: list[str], wishes: "Wishes", outlook: "Outlook", now: int,
     sbatch: str | None, runner: Runner, places: dict[int, int],
 ) -> "Decision":  # fmt: skip
     """What to do with the job, checked with the controller of the place it would go to."""
     from slurm_carbon.decide import decide
     from slurm_carbon.policy import may_opt_out
-    from slurm_carbon.slurm.options import job_of_options
 
-    job = job_of_options(parsed.options)
     owner = _owner(outlook)
     if wishes.off and not may_opt_out(outlook.policy, owner, job.account):
         say("the site does not let you opt out: --carbon-off has no effect")
         wishes = wishes._replace(off=None)
     ruled_out: dict[str, str] = {}
     for _ in range(CHECKS):
-        decision = decide(job, owner, wishes, outlook, parsed.cluster, now, ruled_out)
+        decision = decide(job, owner, wishes, outlook, home_cluster, now, ruled_out)
         refusal = _refusal(decision, job, outlook, sbatch, options, script, runner, places) if sbatch else None
         if not refusal or decision.chosen is None:
             return decision
@@ -224,7 +234,7 @@ def _decision(
     for location in outlook.locations:
         if location != home:
             ruled_out.setdefault(location.name, "not asked after several refusals elsewhere")
-    return decide(job, owner, wishes, outlook, parsed.cluster, now, ruled_out)
+    return decide(job, owner, wishes, outlook, home_cluster, now, ruled_out)
 
 
 def _owner(outlook: "Outlook") -> "Owner":
@@ -341,13 +351,7 @@ def ends_in_terminator(options: list[str], *values: str) -> bool:
     return options[-1:] == ["--"] and options.count("--") > values.count("--")
 
 
-def _carry_out(
-    decision: "Decision", sbatch: str, options: list[str], script: list[str], parsed: Parsed, wishes: "Wishes",
-    outlook: "Outlook", now: int,
-) -> int:  # fmt: skip
-    from slurm_carbon.slurm.options import job_of_options
-
-    argv = command_line(decision, sbatch, options, script, job_of_options(parsed.options), outlook, parsed.options.values())
+def _carry_out(decision: "Decision", argv: list[str], wishes: "Wishes", outlook: "Outlook", now: int) -> int:
     said = wishes.verbose or wishes.explain or wants_words()
     if not said and not wishes.dry_run:
         return become_sbatch(argv[1:])

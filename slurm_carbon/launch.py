@@ -10,6 +10,7 @@ import sys
 OWN_PREFIX = "--carbon-"
 VALUE_OPTIONS = ("max-delay", "finish-by", "locations")
 FLAG_OPTIONS = ("off", "dry-run", "explain", "verbose", "help")
+NO = ("", "0", "no", "false", "off")
 NEVER_SUBMIT = ("dry-run", "help")
 
 
@@ -51,9 +52,14 @@ def without_own(words: list[str]) -> list[str]:
     return kept
 
 
+def is_set(variable: str) -> bool:
+    """Whether an environment variable says yes."""
+    return os.environ.get(variable, "").strip().lower() not in NO
+
+
 def wants_words() -> bool:
     """Whether what we have to say is wanted: stderr is a terminal, or it was asked for."""
-    if os.environ.get("CSBATCH_VERBOSE", "0").lower() not in ("", "0", "no", "false"):
+    if is_set("CSBATCH_VERBOSE"):
         return True
     return any(own_option(word)[0] == "verbose" for word in sys.argv if word.startswith(OWN_PREFIX)) or os.isatty(2)
 
@@ -98,7 +104,9 @@ def plainly(words: list[str], why: str) -> int:
 
 
 def nothing_to_submit(words: list[str]) -> bool:
-    """Whether a command line asks us not to submit."""
+    """Whether the command line or the environment asks us not to submit."""
+    if is_set("CSBATCH_DRY_RUN"):
+        return True
     return any(own_option(word)[0] in NEVER_SUBMIT for word in words if word.startswith(OWN_PREFIX))
 
 

@@ -75,18 +75,16 @@ class _Decoding:
 
 
 def json_loads(text: str) -> "Any":
-    """The value of a JSON text; NaN and infinities are refused. Raises ValueError, also for a nest too deep."""
+    """The value of a JSON text; NaN and infinities are refused. Raises ValueError, or RecursionError for a deep nest."""
     try:
         from _json import make_scanner
-    except ImportError:
-        import json
 
-        return json.loads(text, parse_constant=_Decoding.parse_constant)
-    stripped = text.strip(" \t\n\r")
-    try:
+        stripped = text.strip(" \t\n\r")
         value, end = make_scanner(_Decoding)(stripped, 0)  # type: ignore[arg-type]  # typeshed names no protocol
-    except StopIteration as error:
-        raise ValueError(f"no JSON value at character {error.value}") from None
-    if end != len(stripped):
-        raise ValueError(f"more than one JSON value, at character {end}")
-    return value
+        if end == len(stripped):
+            return value
+    except (ImportError, StopIteration, SystemError):  # the last: it looks for json's error where json is not loaded
+        pass
+    import json  # says what is wrong with the text, and where
+
+    return json.loads(text, parse_constant=_Decoding.parse_constant)

@@ -6,7 +6,7 @@ sbatch's precedence: the command line beats the environment beats the script, an
 import os
 
 from slurm_carbon.errors import ConfigError, UsageError
-from slurm_carbon.launch import FLAG_OPTIONS, OWN_PREFIX, VALUE_OPTIONS
+from slurm_carbon.launch import FLAG_OPTIONS, NO, OWN_PREFIX, VALUE_OPTIONS
 from slurm_carbon.model import Wishes
 from slurm_carbon.own import Own
 from slurm_carbon.units import duration_s, parse_time
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 SCRIPT_LINE = "#CSBATCH"
 USER_FILE = "slurm_carbon/config.toml"
-_YES, _NO = ("1", "yes", "true", "on"), ("", "0", "no", "false", "off")
+_YES = ("1", "yes", "true", "on")
 _NOT_IN_FILE = ("finish_by", "dry_run", "help")
 
 
@@ -44,7 +44,7 @@ def of_environment(environment: "Mapping[str, str]", now_epoch_s: int) -> Wishes
         value = environment.get(variable, "").strip()
         if name == "help" or not value:
             continue
-        if name in FLAG_OPTIONS and value.lower() not in _YES + _NO:
+        if name in FLAG_OPTIONS and value.lower() not in _YES + NO:
             raise UsageError(f"{variable}={value}: say 1 or 0")
         wishes = _with(wishes, name, value, now_epoch_s, variable)
     return wishes
@@ -132,7 +132,7 @@ def _with(wishes: Wishes, name: str, value: str, now_epoch_s: int, where: str) -
         return wishes._replace(locations=names)
     if name == "help":
         return wishes
-    flag: dict[str, Any] = {name.replace("-", "_"): value.lower() not in _NO or not value}
+    flag: dict[str, Any] = {name.replace("-", "_"): value.lower() not in NO or not value}
     return wishes._replace(**flag)
 
 

@@ -85,18 +85,25 @@ def forget_folder(folder: str) -> None:
 
 def _is_fresh(folder: str, conf: str) -> bool:
     try:
-        made = os.stat(folder + "/cli_filter.lua")
+        _check_ours(folder)
+        made = os.lstat(folder + "/cli_filter.lua")
     except FileNotFoundError:
         return False
-    if made.st_uid != os.geteuid() or made.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        raise OSError(1, "not ours alone to write")
     newest = max(os.stat(conf).st_mtime_ns, os.stat(os.path.dirname(conf)).st_mtime_ns)
     return made.st_mtime_ns > newest
+
+
+def _check_ours(folder: str) -> None:
+    """Raise OSError for a folder that somebody else could write to: sbatch loads plugins by what stands in it."""
+    found = os.lstat(folder)
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise PermissionError(1, "not a folder that is ours alone to write")
 
 
 def _make_folder(folder: str, conf: str) -> None:
     """Our two files, and a link to every other file beside the site's slurm.conf: it may include or imply them."""
     os.makedirs(folder, mode=0o700, exist_ok=True)
+    _check_ours(folder)
     site = os.path.dirname(conf)
     for entry in os.listdir(folder):
         if entry not in _OWN_FILES and not entry.endswith(".new"):

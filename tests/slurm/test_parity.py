@@ -52,6 +52,7 @@ class Bench:
     def __init__(self, lab: Lab) -> None:
         self.lab = lab
         self.folder = lab.home() / "parity"
+        self.home_before = {path.name for path in lab.home().iterdir()}  # other tests have left theirs
         self.outlook = lab.site / "parity.json"
         self.login = {}
         for cluster in ("alpha", "beta"):
@@ -189,7 +190,7 @@ class Bench:
 
     def left_behind(self) -> dict[str, bytes]:
         """The files in the working folder; the home must have got none but the cache that csbatch keeps."""
-        home = {path.name for path in self.lab.home().iterdir()} - {".cache", "parity"}
+        home = {path.name for path in self.lab.home().iterdir()} - {".cache", "parity"} - self.home_before
         assert not home, f"new in the home: {home}"
         return {str(path.relative_to(self.folder)): path.read_bytes() for path in self.folder.rglob("*") if path.is_file()}
 

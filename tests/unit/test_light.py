@@ -94,3 +94,17 @@ def test_our_json_refuses_what_is_none(text: str) -> None:
     """As a ValueError, whatever it is; NaN and infinities are none."""
     with pytest.raises(ValueError):
         json_loads(text)
+
+
+@pytest.mark.parametrize("text", ["[1, 2", '{"a": 1, "b', '{"a" 1}', '["x', "[tru", '["\\u12"]', "", "[1] 2", "[NaN]"])
+def test_our_json_says_what_is_wrong_where_json_was_never_loaded(text: str) -> None:
+    """The parser in C relies on json being loaded to raise its error: in csbatch it is not."""
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1])\n"
+        "from slurm_carbon.light import json_loads\n"
+        "try: json_loads(sys.argv[2])\n"
+        "except ValueError as error: print('refused:', error)"
+    )
+    command = [sys.executable, "-I", "-S", "-c", code, str(Path(__file__).parents[2]), text]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.stdout.startswith("refused: "), done.stderr
