@@ -103,7 +103,7 @@ class Lab:
             stdin=subprocess.DEVNULL if stdin is None else None,
             capture_output=True,
             env=variables,
-            cwd=cwd or (self.home(user) if user else self.site),
+            cwd=cwd or (self.home(user) if user else self.folder),
             timeout=timeout,
             check=False,
         )
