@@ -2,6 +2,7 @@
 
 from slurm_carbon.model import Decision, Placement
 from slurm_carbon.outlook import Outlook
+from slurm_carbon.policy import TOO_LATE
 from slurm_carbon.units import duration_text, energy_text, mass_text, time_text
 
 HELP = """\
@@ -33,8 +34,9 @@ See csbatch(1).
 def line(decision: Decision, outlook: Outlook) -> str:
     """What was decided and what it should save, in one line."""
     chosen, baseline = decision.chosen, decision.baseline
+    late = f"; bound by {TOO_LATE}" if decision.window and decision.window.bound == TOO_LATE else ""
     if chosen is None or baseline is None:
-        return f"left as it is: {decision.reason}"
+        return f"left as it is: {decision.reason}{late}"
     when = "at once"
     if decision.delay_s:
         when = f"{time_text(chosen.start_epoch_s)} ({duration_text(decision.delay_s)} later)"
@@ -42,7 +44,7 @@ def line(decision: Decision, outlook: Outlook) -> str:
     return (
         f"starts {when} on {chosen.location.name} ({chosen.location.zone}); "
         f"should emit {mass_text(chosen.emissions_g)} CO2e instead of {mass_text(baseline.emissions_g)} "
-        f"({share:.0f} % less; {outlook.zones[chosen.location.zone].source})"
+        f"({share:.0f} % less; {outlook.zones[chosen.location.zone].source}){late}"
     )
 
 

@@ -19,6 +19,9 @@ class Policy(NamedTuple):
     left_alone: tuple[str, ...] = ()  # user:NAME, account:NAME, partition:NAME, qos:NAME
 
 
+TOO_LATE = "--carbon-finish-by, which its time limit would pass even at once"
+
+
 def may_opt_out(policy: Policy, owner: Owner, account: str) -> bool:
     """Whether the site lets this owner say --carbon-off."""
     who = {"everyone", f"user:{owner.name}", f"account:{account}"}
@@ -64,6 +67,8 @@ def window(wishes: Wishes, policy: Policy, now_epoch_s: int, run_time_s: int) ->
     latest = now_epoch_s + delay_s
     if wishes.finish_by_epoch_s is not None and wishes.finish_by_epoch_s - run_time_s <= latest:
         latest, bound = wishes.finish_by_epoch_s - run_time_s, "--carbon-finish-by"
+    if latest < now_epoch_s:
+        bound = TOO_LATE
     return Window(now_epoch_s, max(now_epoch_s, latest), bound)
 
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from slurm_carbon.decide import decide
 from slurm_carbon.errors import UsageError
 from slurm_carbon.model import Decision, Job, NodeShape, Owner, Wishes
+from slurm_carbon.narrate import line
 from slurm_carbon.outlook import Outlook
 from tests.unit.factory import HOURS, NOW, OWNER, intensity, outlook, partition
 
@@ -211,6 +212,7 @@ def test_a_finish_that_cannot_be_met_delays_nobody() -> None:
     """A job that is late anyway may still move, but waits for nothing."""
     decision = place(world=outlook(dirty=DAY_CURVE, clean=DAY_CURVE), wishes=Wishes(finish_by_epoch_s=NOW + 60))
     assert decision.delay_s == 0
+    assert "would pass even at once" in line(decision, outlook())
 
 
 @pytest.mark.parametrize("key", ["user:user1", "account:lab", "partition:batch", "qos:high"])
