@@ -15,16 +15,27 @@ NEVER_SUBMIT = ("dry-run", "help")
 
 
 def find_sbatch() -> str | None:
-    """The real sbatch: $CSBATCH_SBATCH, else the first on PATH that is not csbatch under that name."""
+    """The real sbatch: $CSBATCH_SBATCH, else the first on PATH that is not csbatch under that name, nor a script of it."""
     named = os.environ.get("CSBATCH_SBATCH")
     if named:
         return named
     for folder in os.environ.get("PATH", os.defpath).split(":"):
         path = os.path.join(folder or ".", "sbatch")
         found = os.access(path, os.X_OK) and not os.path.isdir(path)
-        if found and os.path.basename(os.path.realpath(path)) != "csbatch":
+        if found and not _leads_to_us(path):
             return path
     return None
+
+
+def _leads_to_us(path: str) -> bool:
+    """Whether an sbatch is a link to csbatch, or a script that runs it: to become that would never end."""
+    if os.path.basename(os.path.realpath(path)) == "csbatch":
+        return True
+    try:
+        with open(path, "rb") as file:
+            return file.read(2) == b"#!" and b"csbatch" in file.read(1 << 16)
+    except OSError:
+        return False
 
 
 def own_option(word: str) -> tuple[str, str | None]:

@@ -314,3 +314,25 @@ def test_nothing_is_inherited_by_the_job(jobs: Lab) -> None:
             if not line.startswith(("SLURM_JOB_ID=", "SLURM_JOBID=", "SLURM_TASK_PID=", "_="))
         )  # fmt: skip
     assert texts["csbatch"] == texts["sbatch"]
+
+
+@pytest.mark.parametrize("python", ["present", "missing"])
+@pytest.mark.parametrize("kind", ["link", "script"])
+def test_sbatch_in_front_that_leads_to_us(jobs: Lab, kind: str, python: str) -> None:
+    """A link or a script named sbatch that runs csbatch, first on PATH: the real one behind it is found, no loop."""
+    csbatch = jobs.bin / "csbatch"
+    if python == "missing":
+        csbatch = _changed(jobs, "no-python", lambda package: None)
+        for found in csbatch.parent.glob("python*"):
+            found.unlink()
+    front = jobs.site / f"front-{kind}-{python}"
+    front.mkdir()
+    if kind == "link":
+        (front / "sbatch").symlink_to(csbatch)
+    else:
+        (front / "sbatch").write_text(f'#!/bin/sh\nexec {csbatch} "$@"\n')
+        (front / "sbatch").chmod(0o755)
+    done = jobs.run("sbatch", *JOB, PATH=f"{front}:/usr/bin:/bin", timeout=20)
+    assert done.code == 0, done.err
+    assert re.fullmatch(r"Submitted batch job \d+( on cluster beta)?\n", done.out)
+    assert ("beta" in done.out) == (python == "present")
