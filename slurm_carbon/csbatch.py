@@ -80,10 +80,17 @@ def _submit(words: list[str], runner: Runner) -> int:
 
     if ":" in options:
         parsed.options["het-job"] = "set"
-    wishes = _wishes(given, parsed, now)
+    wishes, habits = _wishes(given, parsed, now)
     try:
         if isinstance(outlook, Error):
             raise outlook
+        if wishes.locations is not None and wishes.locations is habits.locations:
+            from slurm_carbon.decide import unknown_location
+
+            if problem := unknown_location(habits, outlook):
+                wishes = wishes._replace(locations=None)
+                if wishes.dry_run or wants_words():
+                    say(f"passed over: locations in your config.toml: {problem}")
         job = _job(parsed)
         decision = _decision(job, parsed.cluster, options, script, wishes, outlook, now, sbatch, runner, places)
     except UsageError:
@@ -178,22 +185,24 @@ def _outlook(now: int) -> "Outlook | Error":
         return problem if path else error
 
 
-def _wishes(given: "Given", parsed: Parsed, now: int) -> "Wishes":
-    """All that the owner asks of us. Raises UsageError; a broken file of his own is said, and passed over."""
+def _wishes(given: "Given", parsed: Parsed, now: int) -> "tuple[Wishes, Wishes]":
+    """All that the owner asks of us, and what of it his own file says.
+
+    Raises UsageError; a mistake in his file is said, and the file passed over.
+    """
+    from slurm_carbon.model import Wishes
     from slurm_carbon.wishes import merged, of_environment, of_options, of_script, of_user_file
 
     in_script, heterogeneous = of_script(script_text.lines(parsed), now)
     if heterogeneous:
         parsed.options["het-job"] = "set"
-    layers = [of_options(given, now), of_environment(os.environ, now), in_script]
+    wishes, habits = merged(of_options(given, now), of_environment(os.environ, now), in_script), Wishes()
     try:
-        layers.append(of_user_file(os.environ, now))
-    except UsageError:
-        raise
+        habits = of_user_file(os.environ, now)
     except Error as error:
-        if wants_words():
+        if wishes.dry_run or wants_words():
             say(f"passed over: {error}")
-    return merged(*layers)
+    return merged(wishes, habits), habits
 
 
 # deciding

@@ -20,7 +20,8 @@ def decide(
     `ruled_out` has the names of locations that have turned out not to take the job, and why.
     Raises UsageError for a wish that names no location.
     """
-    _check_names(wishes, outlook)
+    if problem := unknown_location(wishes, outlook):
+        raise UsageError(f"--carbon-locations: {problem}")
     home, problem = home_of(job, outlook, home_cluster)
     if home is None:
         return _leave(problem)
@@ -113,8 +114,8 @@ def _leave(reason: str) -> Decision:
     return Decision(None, None, None, reason)
 
 
-def _check_names(wishes: Wishes, outlook: Outlook) -> None:
-    known = {name for x in outlook.locations for name in (x.name, x.cluster, x.zone)}
-    for name in wishes.locations or ():
-        if name not in known:
-            raise UsageError(f"--carbon-locations: no location {name!r}; known: {', '.join(sorted(known))}")
+def unknown_location(wishes: Wishes, outlook: Outlook) -> str:
+    """What is wrong with the wished locations; empty if the site has configured all of them."""
+    known = {*outlook.names, *(name for x in outlook.locations for name in (x.name, x.cluster, x.zone))}
+    name = next((name for name in wishes.locations or () if name not in known), "")
+    return f"no location {name!r}; known: {', '.join(sorted(known))}" if name else ""

@@ -70,9 +70,11 @@ def is_set(variable: str) -> bool:
 
 def wants_words() -> bool:
     """Whether what we have to say is wanted: stderr is a terminal, or it was asked for."""
-    if is_set("CSBATCH_VERBOSE"):
+    if is_set("CSBATCH_VERBOSE") or is_set("CSBATCH_EXPLAIN"):
         return True
-    return any(own_option(word)[0] == "verbose" for word in sys.argv if word.startswith(OWN_PREFIX)) or os.isatty(2)
+    return any(own_option(word)[0] in ("verbose", "explain") for word in sys.argv if word.startswith(OWN_PREFIX)) or os.isatty(
+        2
+    )
 
 
 def say(text: str) -> None:

@@ -11,7 +11,8 @@ class Job(NamedTuple):
 
     time_limit_s: int | None = None  # None: none was given, and the partition's default counts
     unlimited: bool = False  # --time=0: no end is known
-    array_tasks: int = 1
+    array_tasks: int = 1  # that run at the same time
+    array_waves: int = 1  # how often one after the other: --array=1-10%2 is five waves of two
     nodes: int = 1  # the least number of nodes
     max_nodes: int | None = None
     cpus: int = 1  # over all nodes

@@ -40,11 +40,12 @@ def line(decision: Decision, outlook: Outlook) -> str:
     when = "at once"
     if decision.delay_s:
         when = f"{time_text(chosen.start_epoch_s)} ({duration_text(decision.delay_s)} later)"
+    sources = sorted({outlook.zones[place.location.zone].source for place in (chosen, baseline)})
     share = 100 * decision.saved_g / baseline.emissions_g if baseline.emissions_g else 0.0
     return (
         f"starts {when} on {chosen.location.name} ({chosen.location.zone}); "
         f"should emit {mass_text(chosen.emissions_g)} CO2e instead of {mass_text(baseline.emissions_g)} "
-        f"({share:.0f} % less; {outlook.zones[chosen.location.zone].source}){late}"
+        f"({share:.0f} % less; {' and '.join(sources)}){late}"
     )
 
 
@@ -64,7 +65,9 @@ def details(decision: Decision, outlook: Outlook, now_epoch_s: int) -> list[str]
 
 
 def table(decision: Decision, outlook: Outlook) -> list[str]:
-    """Every location: its best start and what it would emit, or why not."""
+    """Every location: its best start and what it would emit, or why not; empty where none was looked at."""
+    if not decision.alternatives:
+        return []
     rows: list[tuple[str, ...]] = [("", "location", "zone", "start", "CO2e", "energy", "mean g/kWh", "why not")]
     if decision.baseline:
         rows.append(_row("sbatch", decision.baseline, decision, ""))

@@ -7,7 +7,7 @@ is complete, in range, and neither stale nor from the future. Format 1, all time
     {"format": 1, "generated": T, "max_age_s": ..., "config": {"path": ..., "mtime_ns": ..., "size": ...},
      "policy": {...}, "clusters": {NAME: {...}}, "partitions": [...], "locations": [...],
      "zones": {ZONE: {"start": T, "slot_s": 3600, "mean_g_per_kwh": [...], "source": ..., ...}},
-     "prices_g_per_h": {LOCATION: {"cores": [...]}}}
+     "prices_g_per_h": {LOCATION: {"cores": [...]}}, "names": [...]}
 
 A price is the congestion price of one unit of a resource for an hour, one value a slot of the location's zone; a
 location without one has room.
@@ -55,6 +55,7 @@ class Outlook(NamedTuple):
     locations: tuple[Location, ...]
     zones: dict[str, Intensity]
     prices_g_per_h: dict[str, dict[str, list[float]]]
+    names: tuple[str, ...] = ()  # all that --carbon-locations may say, also of what does not answer at the moment
 
     def location(self, cluster: str, partition: str) -> Location | None:
         """The location of a partition, if the site has made it one."""
@@ -122,6 +123,7 @@ def encode(outlook: Outlook) -> Json:
         "locations": [{**x._asdict(), "power": x.power._asdict()} for x in outlook.locations],
         "zones": {zone: _encode_zone(intensity) for zone, intensity in outlook.zones.items()},
         "prices_g_per_h": outlook.prices_g_per_h,
+        "names": outlook.names,
     }
 
 
@@ -154,6 +156,7 @@ def decode(raw: Json) -> Outlook:
         locations,
         zones,
         prices,
+        tuple(map(str, raw["names"])),
     )
 
 

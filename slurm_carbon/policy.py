@@ -49,9 +49,9 @@ def why_left_alone(job: Job, owner: Owner, policy: Policy, partition: str) -> st
 def run_time(job: Job, partition: Partition) -> tuple[int, str] | None:
     """Seconds that a job is planned with in a partition, and their source; None if nothing says how long."""
     if job.time_limit_s is not None:
-        return job.time_limit_s, "--time"
+        return job.time_limit_s * job.array_waves, "--time"
     if partition.default_time_s is not None:
-        return partition.default_time_s, f"default of {partition.cluster}/{partition.name}"
+        return partition.default_time_s * job.array_waves, f"default of {partition.cluster}/{partition.name}"
     return None
 
 

@@ -53,6 +53,8 @@ def assemble(config: Config, now_epoch_s: int, facts: list[slurm_facts.Facts], p
                 locations.append(Location(site.name, place.partition, place.zone, place.power))
             elif site.name in answered and place.zone in zones:
                 problems.append(f"cluster {site.name} has no partition {place.partition}")
+    if not locations:
+        problems.append("there is no location to place a job at: no [clusters.NAME.partitions.NAME] has zone and cluster")
     return Outlook(
         now_epoch_s,
         config.outlook.max_age_s,
@@ -63,6 +65,7 @@ def assemble(config: Config, now_epoch_s: int, facts: list[slurm_facts.Facts], p
         tuple(locations),
         {location.zone: zones[location.zone] for location in locations},
         {x.name: {"cores": [0.0] * len(zones[x.zone].mean_g_per_kwh)} for x in locations},
+        tuple(sorted({n for s in config.sites for p in s.places for n in (s.name, f"{s.name}/{p.partition}", p.zone)})),
     )
 
 

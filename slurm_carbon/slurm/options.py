@@ -50,6 +50,10 @@ def job_of_options(options: "Mapping[str, str]") -> Job:
             gpus = sum(count for _, count in counted) * times
             gpu_type = next((n[4:] for n, _ in counted if n != "gpu"), gpu_type)
 
+    array = options.get("array", "")
+    array_tasks = _array_tasks(array)
+    throttle = array.partition("%")[2]
+    together = min(array_tasks, int(throttle)) if throttle and int(throttle) > 0 else array_tasks
     features, simple = _features(options.get("constraint", ""))
     if not simple:
         tied = tied or f"--constraint={options['constraint']} was given"
@@ -58,7 +62,8 @@ def job_of_options(options: "Mapping[str, str]") -> Job:
     return Job(
         time_limit_s=limit_s,
         unlimited=time_limit is not None and limit_s in (None, 0),
-        array_tasks=_array_tasks(options.get("array", "")),
+        array_tasks=together,
+        array_waves=-(-array_tasks // together),
         nodes=nodes,
         max_nodes=max_nodes,
         cpus=max(cpus, nodes),

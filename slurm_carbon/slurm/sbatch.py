@@ -66,10 +66,12 @@ def parser_folder(conf: str, environment: "Mapping[str, str]") -> str:
                 problem = f"{folder}: {error.strerror}"
     import tempfile
 
+    folder = ""
     try:
         folder = os.path.join(tempfile.mkdtemp(prefix="csbatch-"), name)
         _make_folder(folder, conf)
     except OSError as error:
+        forget_folder(folder)
         raise CommandError(f"no place for the parser's configuration ({problem or error})") from None
     return folder
 

@@ -336,3 +336,32 @@ def test_sbatch_in_front_that_leads_to_us(jobs: Lab, kind: str, python: str) -> 
     assert done.code == 0, done.err
     assert re.fullmatch(r"Submitted batch job \d+( on cluster beta)?\n", done.out)
     assert ("beta" in done.out) == (python == "present")
+
+
+def test_a_wished_cluster_that_is_away(lab: Lab, without: Callable[..., None]) -> None:
+    """CSBATCH_LOCATIONS names a configured cluster that did not answer the last refresh: the job is submitted."""
+    outlook = lab.site / "without-beta.json"
+    without("slurmctld-beta", signal.SIGKILL)
+    refreshed = lab.run(lab.bin / "slurm-carbon", "outlook", "refresh", user=None, SLURM_CARBON_OUTLOOK=str(outlook))
+    assert refreshed.code == 1
+    assert "beta" in refreshed.err
+    before = job_ids(lab)
+    assert_stayed_home(lab, submit(lab, CSBATCH_LOCATIONS="beta", SLURM_CARBON_OUTLOOK=str(outlook)), before)
+
+
+def test_a_wrong_location_in_the_users_file(jobs: Lab) -> None:
+    """A habit that is a mistake is passed over; on the command line it is one, and nothing is submitted."""
+    file = jobs.home() / ".config/slurm_carbon/config.toml"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text('locations = "nowhere"\n')
+    try:
+        done = submit(jobs)
+    finally:
+        file.unlink()
+    assert done.code == 0, done.err
+    assert "config.toml: no location 'nowhere'" in done.err
+    before = job_ids(jobs)
+    wrong = submit(jobs, "--carbon-locations=nowhere")
+    assert (wrong.code, wrong.out) == (255, "")
+    assert "no location 'nowhere'" in wrong.err
+    assert job_ids(jobs) == before

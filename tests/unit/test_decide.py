@@ -186,6 +186,21 @@ def test_named_locations_limit_the_choice() -> None:
         place(wishes=Wishes(locations=("gamma",)))
 
 
+def test_a_location_that_does_not_answer_is_still_known() -> None:
+    """What the site has configured is no mistake of the user's while its cluster is away: the job stays at home."""
+    world = outlook(partitions=[partition("alpha")])._replace(names=("alpha", "beta", "beta/batch", "C", "D"))
+    decision = place(world=world, wishes=Wishes(locations=("beta",)))
+    assert decision.chosen is None
+
+
+def test_a_throttled_array_runs_in_waves() -> None:
+    """Ten tasks two by two need five times the time limit, and draw the power of two."""
+    one = place(Job(time_limit_s=HOUR, cpus=16))
+    waves = place(Job(time_limit_s=HOUR, cpus=16, array_tasks=2, array_waves=5))
+    assert waves.baseline.estimate.run_time_s == 5 * one.baseline.estimate.run_time_s
+    assert waves.baseline.estimate.energy_kwh == pytest.approx(10 * one.baseline.estimate.energy_kwh)
+
+
 def test_what_is_ruled_out_is_not_chosen() -> None:
     """A place that turned the job away is not tried again, and its words are shown."""
     decision = place(ruled_out={"beta/batch": "Slurm there says: no"})
