@@ -177,6 +177,8 @@ CLUSTER = (
 
 def load(path: str) -> Config:
     """The configuration in a file. Raises ConfigError with the file, the key and what is allowed."""
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise ConfigError(f"configuration {path}: is no file")
     try:
         with open(path, "rb") as file:
             raw = tomllib.load(file)

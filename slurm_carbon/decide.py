@@ -46,7 +46,7 @@ def decide(
         return _leave(f"{home_location.name}, where sbatch sends it: {problem}")
 
     def estimate(location: Location, partition: Partition) -> Estimate:
-        return Estimate(run_time_s, power_w(job, location, partition), source)
+        return Estimate(run_time_s, power_w(job, location, partition, home), source)
 
     def placed(location: Location, partition: Partition, latest_epoch_s: int) -> Placement:
         return best_start(

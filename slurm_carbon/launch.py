@@ -10,6 +10,11 @@ import sys
 OWN_PREFIX = "--carbon-"
 VALUE_OPTIONS = ("max-delay", "finish-by", "locations")
 FLAG_OPTIONS = ("off", "dry-run", "explain", "verbose", "help")
+# After these the next word is theirs, whatever it looks like: `-J --carbon-off` names a job, `-o log` no script.
+TAKE_A_WORD = (
+    *(f"-{letter}" for letter in "AabCcDdeFGiJLMmNnopqStwx"),
+    *("--job-name", "--comment", "--wrap", "--export", "--output", "--error", "--input", "--chdir", "--export-file"),
+)
 NO = ("", "0", "no", "false", "off")
 NEVER_SUBMIT = ("dry-run", "help")
 
@@ -52,6 +57,9 @@ def without_own(words: list[str]) -> list[str]:
     kept: list[str] = []
     rest = iter(words)
     for word in rest:
+        if kept and kept[-1] in TAKE_A_WORD:
+            kept.append(word)
+            continue
         if word == "--" or (not word.startswith("-") and os.path.isfile(word)):
             return [*kept, word, *rest]
         if not word.startswith(OWN_PREFIX):

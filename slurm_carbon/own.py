@@ -1,10 +1,7 @@
 """Our options apart from sbatch's: all that has to be known before sbatch can be asked about the rest."""
 
 from slurm_carbon.errors import UsageError
-from slurm_carbon.launch import OWN_PREFIX, VALUE_OPTIONS, own_option
-
-# After these the next word is theirs, whatever it looks like: `-J --carbon-off` names a job.
-_TAKE_A_WORD = (*(f"-{letter}" for letter in "AabCcDdeFGiJLMmNnopqStwx"), "--job-name", "--comment", "--wrap", "--export")
+from slurm_carbon.launch import OWN_PREFIX, TAKE_A_WORD, VALUE_OPTIONS, own_option
 
 Given = list[tuple[str, str | None]]
 
@@ -25,7 +22,7 @@ class Own:
                 self._keep(words, range(position, len(words)))
                 return
             width = 1
-            if word.startswith(OWN_PREFIX) and (not self.words or self.words[-1] not in _TAKE_A_WORD):
+            if word.startswith(OWN_PREFIX) and (not self.words or self.words[-1] not in TAKE_A_WORD):
                 name, value = own_option(word)
                 if name in VALUE_OPTIONS and value is None:
                     width = 2

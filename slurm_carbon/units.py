@@ -55,6 +55,13 @@ def slurm_duration_s(text: str) -> int | None:
 
 def duration_s(text: str) -> int:
     """Seconds of a duration that a person wrote: `6h`, `1d12h`, `90m`, or any of Slurm's forms (`90` is minutes)."""
+    try:
+        return _duration_s(text)
+    except (ValueError, OverflowError):
+        raise UsageError(f"{text[:40]!r} is no duration: write for example 90m, 6h, 1d12h or 1-12:00:00") from None
+
+
+def _duration_s(text: str) -> int:
     total, number = 0.0, ""
     for character in (words := text.strip().lower()):
         if character in _UNIT_S and number:
@@ -68,7 +75,7 @@ def duration_s(text: str) -> int:
         if words and not number:
             return int(total)
     try:
-        seconds = slurm_duration_s(words)
+        seconds = slurm_duration_s(words) if words.isascii() and "_" not in words else None
     except ValueError:
         seconds = None
     if seconds is None:
@@ -140,7 +147,8 @@ def _calendar(text: str, now_epoch_s: int) -> int:
         return int((today + timedelta(days=1)).timestamp())
     lower = {"midnight": "00:00", "noon": "12:00"}.get(lower, lower)
     if ":" in lower and "-" not in lower and "t" not in lower:
-        hour, minute, second = [*map(int, lower.split(":")), 0][:3]
+        parts = [int(part) for part in lower.split(":")]
+        hour, minute, second = parts if len(parts) == 3 else (*parts, 0)
         moment = today.replace(hour=hour, minute=minute, second=second)
         if moment < local_now:
             moment += timedelta(days=1)

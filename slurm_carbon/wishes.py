@@ -93,6 +93,8 @@ def of_user_file(environment: "Mapping[str, str]", now_epoch_s: int) -> Wishes:
         return Wishes()
     import tomllib
 
+    if not os.path.isfile(path):
+        raise ConfigError(f"{path}: is no file")
     try:
         with open(path, "rb") as file:
             raw = tomllib.load(file)

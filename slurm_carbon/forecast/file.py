@@ -28,6 +28,8 @@ COLUMNS = ("g_per_kwh", "low_g_per_kwh", "high_g_per_kwh")
 
 def series(path: str, zone: str, start_epoch_s: int, slot_s: int, slots: int, accounting: str, factors: str) -> Intensity:
     """What a file says of a zone, on the grid of the outlook. Raises ForecastError with the file and the line."""
+    if os.path.exists(path) and not os.path.isfile(path):  # a FIFO would hold up the refresh for ever
+        raise ForecastError(f"zone {zone}: {path}: is no file")
     try:
         with open(path, encoding="utf-8-sig") as file:
             text = file.read(MAX_BYTES)

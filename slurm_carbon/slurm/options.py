@@ -39,7 +39,7 @@ def job_of_options(options: "Mapping[str, str]") -> Job:
     tasks = int(options["ntasks"]) if "ntasks" in options else max(1, nodes * max(1, per_node))
     if per_node and "nodes" not in options:
         nodes = -(-tasks // per_node)
-    cpus = tasks * int(options.get("cpus-per-task", "1"))
+    cpus = nodes if "overcommit" in options else tasks * int(options.get("cpus-per-task", "1"))
 
     gres = gres_counts(options.get("gres", ""))
     gpus_of_gres = sum(count for name, count in gres if name.split(":")[0] == "gpu")
@@ -50,6 +50,7 @@ def job_of_options(options: "Mapping[str, str]") -> Job:
             gpus = sum(count for _, count in counted) * times
             gpu_type = next((n[4:] for n, _ in counted if n != "gpu"), gpu_type)
 
+    cpus = max(cpus, gpus * int(options.get("cpus-per-gpu", "0")))
     array = options.get("array", "")
     array_tasks = _array_tasks(array)
     throttle = array.partition("%")[2]
@@ -71,9 +72,9 @@ def job_of_options(options: "Mapping[str, str]") -> Job:
         gpu_type=gpu_type,
         memory_mb_per_node=_memory(options, "mem"),
         memory_mb_per_cpu=_memory(options, "mem-per-cpu"),
-        exclusive="exclusive" in options,
+        exclusive=options.get("exclusive", "user") not in ("user", "mcs"),
         gres_per_node=gres,
-        licenses=gres_counts(options.get("licenses", "").replace("@", ":")) if "|" not in options.get("licenses", "") else (),
+        licenses=gres_counts(options.get("licenses", "")) if "|" not in options.get("licenses", "") else (),
         features=features,
         clusters=clusters,
         partitions=_names(options.get("partition", "")),

@@ -51,14 +51,17 @@ def parser_folder(conf: str, environment: "Mapping[str, str]") -> str:
     `forget_folder` removes. Raises CommandError if none can be written.
     """
     conf = os.path.abspath(conf)
+    if any(character.isspace() or character == "#" for character in conf):
+        raise CommandError(f"{conf!r} cannot be included in another slurm.conf")
     name = "parser" + conf.replace("%", "%%").replace("/", "%")
     home = environment.get("HOME", "")
     cache = environment.get("XDG_CACHE_HOME") or (f"{home}/.cache" if home else "")
     problem = ""
     for base in (cache, environment.get("XDG_RUNTIME_DIR", "")):
         if base:
-            folder = os.path.join(base, "slurm_carbon", name)
+            folder = os.path.join(os.path.realpath(base), "slurm_carbon", name)
             try:
+                _check_ancestors(folder)
                 if not _is_fresh(folder, conf):
                     _make_folder(folder, conf)
                 return folder
@@ -102,10 +105,31 @@ def _check_ours(folder: str) -> None:
         raise PermissionError(1, "not a folder that is ours alone to write")
 
 
+def _check_ancestors(folder: str) -> None:
+    """Raise OSError if somebody else could put another folder in the place of ours, by any folder above it."""
+    while (folder := os.path.dirname(folder)) != "/":
+        try:
+            found = os.lstat(folder)
+        except FileNotFoundError:
+            continue
+        others = found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+        shared_but_safe = found.st_uid == 0 and found.st_mode & stat.S_ISVTX  # as /tmp is
+        if found.st_uid not in (0, os.geteuid()) or (others and not shared_but_safe):
+            raise PermissionError(1, f"others can write to {folder}")
+
+
 def _make_folder(folder: str, conf: str) -> None:
     """Our two files, and a link to every other file beside the site's slurm.conf: it may include or imply them."""
-    os.makedirs(folder, mode=0o700, exist_ok=True)
-    _check_ours(folder)
+    umask = os.umask(0o077)  # the user's could keep ourselves out
+    try:
+        os.makedirs(folder, exist_ok=True)
+        _check_ours(folder)
+        _fill_folder(folder, conf)
+    finally:
+        os.umask(umask)
+
+
+def _fill_folder(folder: str, conf: str) -> None:
     site = os.path.dirname(conf)
     for entry in os.listdir(folder):
         if entry not in _OWN_FILES and not entry.endswith(".new"):

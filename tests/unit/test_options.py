@@ -37,6 +37,9 @@ from slurm_carbon.slurm.options import job_of_options
         ({"partition": "a,b"}, {"partitions": ("a", "b")}),
         ({"nodelist": "alpha1"}, {"tied": "--nodelist was given", "fixed": ""}),
         ({"exclusive": "exclusive"}, {"exclusive": True}),
+        ({"exclusive": "user"}, {"exclusive": False}),
+        ({"overcommit": "set", "ntasks": "40"}, {"cpus": 1}),
+        ({"gpus": "2", "cpus-per-gpu": "8"}, {"cpus": 16}),
     ],
 )
 def test_resources(options: dict[str, str], fields: dict[str, object]) -> None:

@@ -63,7 +63,27 @@ def test_durations(text: str, seconds: int) -> None:
     assert duration_s(text) == seconds
 
 
-@pytest.mark.parametrize("text", ["", "h", "-5h", "6x", "1h-2", "five", "6h30", "1:2:3:4", "unlimited", "nan", "1e3h", "٣h"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "h",
+        "-5h",
+        "6x",
+        "1h-2",
+        "five",
+        "6h30",
+        "1:2:3:4",
+        "unlimited",
+        "nan",
+        "1e3h",
+        "٣h",
+        "٣",
+        "1_0",
+        ".h",
+        "9" * 400 + "d",
+    ],
+)
 def test_wrong_durations_are_the_users_mistake(text: str) -> None:
     """A duration that is none says how one is written."""
     with pytest.raises(UsageError, match="1d12h"):
@@ -114,7 +134,7 @@ def test_times_from_now(text: str, seconds: int) -> None:
     assert parse_time(text, NOW) == NOW + seconds
 
 
-@pytest.mark.parametrize("text", ["", "later", "25:00", "now-1", "now+x", "2026-13-01", "uts", "now+3parsecs"])
+@pytest.mark.parametrize("text", ["", "later", "25:00", "now-1", "now+x", "2026-13-01", "uts", "now+3parsecs", "10:20:30:40"])
 def test_wrong_times_are_the_users_mistake(text: str) -> None:
     """A time that is none says how one is written."""
     with pytest.raises(UsageError, match="tomorrow"):
