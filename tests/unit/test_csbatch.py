@@ -19,7 +19,7 @@ from slurm_carbon.model import Job, Wishes
 from slurm_carbon.narrate import details, line, table
 from slurm_carbon.slurm import offline
 from slurm_carbon.slurm.command import Command, Runner
-from slurm_carbon.slurm.sbatch import parser_folder
+from slurm_carbon.slurm.sbatch import forget_folder, parser_folder
 from tests.unit.factory import NOW, OWNER, outlook, partition
 
 ROOT = Path(__file__).parent.parent.parent
@@ -180,3 +180,5 @@ def test_parser_folder_follows_the_sites(tmp_path: Path) -> None:
     folder.chmod(0o777)
     elsewhere = Path(parser_folder(str(site / "slurm.conf"), environment))
     assert elsewhere != folder
+    forget_folder(str(elsewhere))
+    assert not elsewhere.exists()
