@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import subprocess
@@ -223,8 +222,3 @@ def jobs(lab: Lab) -> Iterator[Lab]:
     """The clusters, emptied of jobs afterwards."""
     yield lab
     lab.cancel_all()
-
-
-def read_json(path: Path) -> dict[str, object]:
-    """A JSON file."""
-    return json.loads(path.read_text())
