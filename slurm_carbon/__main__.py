@@ -4,6 +4,6 @@ import sys
 
 if __name__ == "__main__":
     sys.path.insert(0, __file__.rpartition("/")[0] + "/..")
-    from slurm_carbon.launch import main
+    from slurm_carbon.launch import leave, main
 
-    sys.exit(main())
+    leave(main())

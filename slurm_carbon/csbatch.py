@@ -10,6 +10,7 @@ import time
 
 from slurm_carbon.errors import CommandError, Error, OutlookError, UsageError
 from slurm_carbon.launch import (
+    OWN_PREFIX,
     become_sbatch,
     find_sbatch,
     nothing_to_submit,
@@ -81,6 +82,14 @@ def _submit(words: list[str], runner: Runner) -> int:
     if ":" in options:
         parsed.options["het-job"] = "set"
     wishes, habits = _wishes(given, parsed, now)
+    if wishes.dry_run or wants_words():
+        from slurm_carbon.wishes import unknown_variables
+
+        passed_over = unknown_variables(os.environ)
+        if late := next((word for word in script[1:] if word.startswith(OWN_PREFIX)), None):
+            passed_over.append(f"{late} stands behind the script and is an argument of it")
+        for problem in passed_over:
+            say(f"passed over: {problem}")
     try:
         if isinstance(outlook, Error):
             raise outlook
@@ -132,9 +141,13 @@ def _understand(
     folder = parser_folder(conf, os.environ)
     try:
         parsing = runner.start(parse_command(sbatch, own.words, folder, 0 if 0 in places else None))
-        from slurm_carbon import decide, marks  # noqa: F401  # now is the time: the other processor is at work
+        # now is the time for imports: the other processor is at work
+        from slurm_carbon import decide, marks, wishes  # noqa: F401
+        from slurm_carbon.slurm import options  # noqa: F401
 
         outlook = _outlook(now)
+        if own.taken or wants_words():
+            from slurm_carbon import narrate  # noqa: F401
         done = parsing.wait()
         script_text.rewind(places)
         parsed = read_parsed(done)
@@ -372,9 +385,9 @@ def _carry_out(decision: "Decision", argv: list[str], wishes: "Wishes", outlook:
     if wishes.explain:
         lines += narrate.table(decision, outlook)
     if wishes.dry_run:
-        import shlex
+        from slurm_carbon.light import shell_words
 
-        sys.stdout.write("\n".join([*lines, shlex.join(argv)]) + "\n")
+        sys.stdout.write("\n".join([*lines, shell_words(argv)]) + "\n")
         return 0
     for line in lines:
         say(line)

@@ -5,10 +5,10 @@ This is what csbatch runs, what the hook's Lua does in the same order, and what 
 
 from slurm_carbon.errors import UsageError
 from slurm_carbon.estimate.power import power_w
-from slurm_carbon.model import Alternative, Decision, Estimate, Job, Location, Owner, Partition, Placement, Wishes
+from slurm_carbon.model import Alternative, Decision, Estimate, Job, Location, Owner, Partition, Placement, Window, Wishes
 from slurm_carbon.outlook import Outlook
 from slurm_carbon.place import best_start
-from slurm_carbon.policy import choose, run_time, why_left_alone, why_not_there, window
+from slurm_carbon.policy import TOO_LATE, choose, in_waves, run_time, why_left_alone, why_not_there, window
 
 
 def decide(
@@ -21,7 +21,7 @@ def decide(
     Raises UsageError for a wish that names no location.
     """
     if problem := unknown_location(wishes, outlook):
-        raise UsageError(f"--carbon-locations: {problem}")
+        raise UsageError(f"locations: {problem}")
     home, problem = home_of(job, outlook, home_cluster)
     if home is None:
         return _leave(problem)
@@ -33,7 +33,11 @@ def decide(
     if timed is None:
         return _leave(f"no --time was given and {home.cluster}/{home.name} has no default")
     run_time_s, source = timed
-    may = window(wishes, outlook.policy, now_epoch_s, run_time_s)
+
+    def may_start(partition: Partition) -> Window:
+        return window(wishes, outlook.policy, now_epoch_s, run_time_s * in_waves(job, partition).array_waves)
+
+    may = may_start(home)
 
     home_location = outlook.location(home.cluster, home.name)
     if home_location is None:
@@ -46,13 +50,14 @@ def decide(
         return _leave(f"{home_location.name}, where sbatch sends it: {problem}")
 
     def estimate(location: Location, partition: Partition) -> Estimate:
-        return Estimate(run_time_s, power_w(job, location, partition, home), source)
+        there = in_waves(job, partition)
+        return Estimate(run_time_s * there.array_waves, power_w(there, location, partition, home), source)
 
     def placed(location: Location, partition: Partition, latest_epoch_s: int) -> Placement:
         return best_start(
             location, outlook.zones[location.zone], estimate(location, partition),
             may._replace(latest_epoch_s=latest_epoch_s), delay_g_per_h=outlook.policy.delay_g_per_h,
-            price_g_per_h=price(job, location, outlook),
+            price_g_per_h=price(in_waves(job, partition), location, outlook),
         )  # fmt: skip
 
     baseline = placed(home_location, home, may.earliest_epoch_s)
@@ -73,8 +78,12 @@ def decide(
         if why or partition is None:
             alternatives.append(Alternative(location, None, why))
             continue
+        here = may_start(partition)
+        if here.bound == TOO_LATE != may.bound:
+            alternatives.append(Alternative(location, None, "could not be done there by the time it must be"))
+            continue
         at_once.append(placed(location, partition, may.earliest_epoch_s))
-        best.append(placed(location, partition, may.latest_epoch_s))
+        best.append(placed(location, partition, here.latest_epoch_s))
         alternatives.append(Alternative(location, best[-1], ""))
     chosen, reason = choose(baseline, at_once, best, outlook.policy)
     if chosen is not None and (chosen.location, chosen.start_epoch_s) == (home_location, may.earliest_epoch_s):

@@ -7,6 +7,10 @@ rest of the package cannot be imported.
 import os
 import sys
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
+
 OWN_PREFIX = "--carbon-"
 VALUE_OPTIONS = ("max-delay", "finish-by", "locations")
 FLAG_OPTIONS = ("off", "dry-run", "explain", "verbose", "help")
@@ -17,6 +21,7 @@ TAKE_A_WORD = (
 )
 NO = ("", "0", "no", "false", "off")
 NEVER_SUBMIT = ("dry-run", "help")
+ignored_signals = 0  # a mask, as in /proc/PID/status, of those that were ignored when csbatch was started
 
 
 def find_sbatch() -> str | None:
@@ -103,8 +108,9 @@ def become_sbatch(words: list[str]) -> int:
     if sbatch is None:
         say("error: no sbatch on PATH")
         return 127
-    signal(SIGPIPE, SIG_DFL)  # Python ignores it, and sbatch would inherit that
-    signal(SIGXFSZ, SIG_DFL)
+    for number in (SIGPIPE, SIGXFSZ):  # Python ignores them, and sbatch would inherit that
+        if not ignored_signals >> (number - 1) & 1:
+            signal(number, SIG_DFL)
     try:
         os.execv(sbatch, ["sbatch", *words])  # under the name that stands in its messages
     except OSError as error:
@@ -125,30 +131,38 @@ def plainly(words: list[str], why: str) -> int:
 
 
 def nothing_to_submit(words: list[str]) -> bool:
-    """Whether the command line or the environment asks us not to submit."""
+    """Whether the command line, the environment or what looks like the script asks us not to submit."""
     if is_set("CSBATCH_DRY_RUN"):
         return True
-    return any(own_option(word)[0] in NEVER_SUBMIT for word in words if word.startswith(OWN_PREFIX))
+    if any(own_option(word)[0] in NEVER_SUBMIT for word in words if word.startswith(OWN_PREFIX)):
+        return True
+    try:
+        with open(next(word for word in words if os.path.isfile(word)), "rb") as file:
+            lines = file.read(1 << 16).splitlines()
+    except (StopIteration, OSError):
+        return False
+    return any(line.startswith(b"#CSBATCH") and b" --carbon-dry" in line for line in lines)
 
 
 def restore_environment(descriptor: int) -> None:
-    """Make the environment the one that the launcher was started with: the job inherits it.
+    r"""Make the environment the one that the launcher was started with: the job inherits it.
 
-    The shell that launched us has changed it, and so has Python on its way up (LC_CTYPE, PEP 538). The original block
-    comes by a descriptor; where it is empty, what /proc has of this process stands in for it.
+    The shell that launched us has changed it, and so has Python on its way up (LC_CTYPE, PEP 538). The original comes
+    by a descriptor, as lines with `\\` for a backslash and `\n` for a newline, behind a line with the mask of the
+    signals that were ignored; where it is empty, what /proc has of this process stands in for it.
     """
-    block = b""
+    global ignored_signals
+    text = b""
     while chunk := os.read(descriptor, 1 << 16):
-        block += chunk
+        text += chunk
     os.close(descriptor)
-    try:
-        os.waitpid(-1, os.WNOHANG)  # the shell's helper has done its work
-    except ChildProcessError:
-        pass
-    if not block:
+    mask, *lines = text.rstrip(b"\n").split(b"\n")
+    if mask:
+        ignored_signals = int(mask, 16)
+    if not lines:
         with open("/proc/self/environ", "rb") as file:
-            block = file.read()
-    original = dict(entry.split(b"=", 1) for entry in block.split(b"\0") if b"=" in entry[1:])
+            lines = [line.replace(b"\\", b"\\\\") for line in file.read().split(b"\0")]
+    original = dict(_unescaped(line).split(b"=", 1) for line in lines if b"=" in line[1:])
     if not original:
         return
     for name in [name for name in os.environb if name not in original]:
@@ -156,6 +170,12 @@ def restore_environment(descriptor: int) -> None:
     for name, value in original.items():
         if os.environb.get(name) != value:
             os.environb[name] = value
+
+
+def _unescaped(line: bytes) -> bytes:
+    if b"\\" not in line:
+        return line
+    return b"\\".join(part.replace(b"\\n", b"\n") for part in line.split(b"\\\\"))
 
 
 def main() -> int:
@@ -174,3 +194,12 @@ def main() -> int:
             say(f"error: {why}; nothing was submitted")
             return 1
         return plainly(without_own(words), why)
+
+
+def leave(code: int) -> "NoReturn":
+    """End with an exit code, without the tidying up that takes Python longer than we took to decide."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        code = code or 1  # nobody has read what was to be shown
+    os._exit(code)

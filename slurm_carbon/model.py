@@ -11,7 +11,7 @@ class Job(NamedTuple):
 
     time_limit_s: int | None = None  # None: none was given, and the partition's default counts
     unlimited: bool = False  # --time=0: no end is known
-    array_tasks: int = 1  # that run at the same time
+    array_tasks: int = 1  # that may run at the same time
     array_waves: int = 1  # how often one after the other: --array=1-10%2 is five waves of two
     nodes: int = 1  # the least number of nodes
     max_nodes: int | None = None
@@ -77,6 +77,8 @@ class Partition(NamedTuple):
     root_only: bool = False
     needs_reservation: bool = False
     whole_nodes: bool = False  # OverSubscribe=EXCLUSIVE
+    default_mb_per_cpu: int | None = None  # what a job that asks for no memory gets: by the CPU, by the node, or no limit
+    default_mb_per_node: int | None = None
     allow_groups: frozenset[str] | None = None
     allow_accounts: frozenset[str] | None = None
     deny_accounts: frozenset[str] = frozenset()

@@ -13,7 +13,7 @@ Takes everything that sbatch takes; `csbatch --help` is sbatch's own help.
 
   --carbon-max-delay DURATION  latest start, counted from now: 90m, 6h, 1d12h
   --carbon-finish-by TIME      when the job must be done, its time limit used up:
-                               18:00, tomorrow, 2026-11-24T08:00, now+2days
+                               18:00, 2026-11-24T08:00, now+2days
   --carbon-locations LIST      where it may go: clusters, CLUSTER/PARTITION, or zones
   --carbon-off                 submit as sbatch would
   --carbon-dry-run             show the decision and the sbatch command, submit nothing

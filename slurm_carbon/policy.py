@@ -19,7 +19,8 @@ class Policy(NamedTuple):
     left_alone: tuple[str, ...] = ()  # user:NAME, account:NAME, partition:NAME, qos:NAME
 
 
-TOO_LATE = "--carbon-finish-by, which its time limit would pass even at once"
+LIKE_HOME = 0.95  # of nodes that are sold as equal, some report a little less memory
+TOO_LATE = "the time it must be done by, which its time limit would pass even at once"
 
 
 def may_opt_out(policy: Policy, owner: Owner, account: str) -> bool:
@@ -47,26 +48,49 @@ def why_left_alone(job: Job, owner: Owner, policy: Policy, partition: str) -> st
 
 
 def run_time(job: Job, partition: Partition) -> tuple[int, str] | None:
-    """Seconds that a job is planned with in a partition, and their source; None if nothing says how long."""
+    """Seconds that a job, or one task of an array, is planned with in a partition, and their source; None if unknown."""
     if job.time_limit_s is not None:
-        return job.time_limit_s * job.array_waves, "--time"
+        return job.time_limit_s, "--time"
     if partition.default_time_s is not None:
-        return partition.default_time_s * job.array_waves, f"default of {partition.cluster}/{partition.name}"
+        return partition.default_time_s, f"default of {partition.cluster}/{partition.name}"
     return None
+
+
+def in_waves(job: Job, partition: Partition) -> Job:
+    """A job with no more array tasks at a time than an empty partition has room for, and the waves that this takes."""
+    if job.array_tasks == 1:
+        return job
+    fitting = [shape for shape in partition.shapes if _node_fits(job, shape)]
+    if job.exclusive or partition.whole_nodes or job.nodes > 1:
+        room = sum(shape.nodes for shape in fitting) // job.nodes
+    else:
+        room = sum(shape.nodes * _tasks_on(job, shape) for shape in fitting)
+    together = max(1, min(job.array_tasks, room))
+    return job._replace(array_tasks=together, array_waves=-(-job.array_tasks * job.array_waves // together))
+
+
+def _tasks_on(job: Job, shape: NodeShape) -> int:
+    """Array tasks of one node each that a node of a shape runs at a time."""
+    memory_mb = job.memory_mb_per_node or (job.memory_mb_per_cpu or 0) * job.cpus
+    return min(
+        shape.cpus // job.cpus,
+        int(shape.memory_mb // memory_mb) if memory_mb else shape.cpus,
+        gpu_count(shape, job.gpu_type) // job.gpus if job.gpus else shape.cpus,
+    )
 
 
 def window(wishes: Wishes, policy: Policy, now_epoch_s: int, run_time_s: int) -> Window:
     """When a job may start. A finish that cannot be met any more leaves only `at once`."""
     delay_s, bound = policy.max_delay_s, f"the site's {duration_text(policy.max_delay_s)}"
     if wishes.max_delay_s is not None:
-        delay_s, bound = wishes.max_delay_s, "--carbon-max-delay"
+        delay_s, bound = wishes.max_delay_s, "the longest delay you allow"
     elif wishes.finish_by_epoch_s is not None:
         delay_s = policy.max_delay_limit_s
     if delay_s >= policy.max_delay_limit_s:
         delay_s, bound = policy.max_delay_limit_s, f"the site's limit of {duration_text(policy.max_delay_limit_s)}"
     latest = now_epoch_s + delay_s
     if wishes.finish_by_epoch_s is not None and wishes.finish_by_epoch_s - run_time_s <= latest:
-        latest, bound = wishes.finish_by_epoch_s - run_time_s, "--carbon-finish-by"
+        latest, bound = wishes.finish_by_epoch_s - run_time_s, "the time it must be done by"
     if latest < now_epoch_s:
         bound = TOO_LATE
     return Window(now_epoch_s, max(now_epoch_s, latest), bound)
@@ -80,7 +104,7 @@ def why_not_there(
     if partition is None or cluster is None:
         return f"Slurm knows no partition {location.name}"
     if wishes.locations is not None and not _is_named(location, wishes.locations):
-        return "not in --carbon-locations"
+        return "not among the locations you named"
     if partition.cluster != home.cluster:
         if job.clusters:
             return f"--clusters={','.join(job.clusters)} was given"
@@ -95,7 +119,7 @@ def why_not_there(
             return f"--partition={','.join(job.partitions)} was given"
         if partition.cluster == home.cluster and not policy.move_partitions:
             return "the site moves no jobs between partitions"
-    return _not_admitted(job, owner, partition) or _does_not_fit(job, partition, cluster)
+    return _not_admitted(job, owner, partition) or _does_not_fit(job, partition, cluster) or _less_memory(job, partition, home)
 
 
 def _is_named(location: Location, names: tuple[str, ...]) -> bool:
@@ -146,6 +170,29 @@ def _does_not_fit(job: Job, partition: Partition, cluster: Cluster) -> str:
     if gpus < job.gpus:
         return f"{gpus} fitting GPUs there, {job.gpus} are needed"
     return ""
+
+
+def _less_memory(job: Job, partition: Partition, home: Partition) -> str:
+    """Whether a job that asks for no memory, and so runs with what Slurm gives it, would get less than at home."""
+    if job.memory_mb_per_node is not None or job.memory_mb_per_cpu is not None:
+        return ""
+    there_mb, home_mb = (min(_memory_given(job, p), default=0.0) for p in (partition, home))
+    if there_mb >= home_mb * LIKE_HOME:
+        return ""
+    return f"{there_mb / 1024:.3g} GB of memory on a node there, {home_mb / 1024:.3g} GB at home, and no --mem was given"
+
+
+def _memory_given(job: Job, partition: Partition) -> list[float]:
+    """MB on a node of each shape for a job that asks for none: by default, else its cores' share of the node."""
+    cpus = -(-job.cpus // job.nodes)
+    fitting = [shape for shape in partition.shapes if _node_fits(job, shape)]
+    if job.exclusive or partition.whole_nodes:
+        return [float(shape.memory_mb) for shape in fitting]
+    if partition.default_mb_per_node:
+        return [float(partition.default_mb_per_node)]
+    if partition.default_mb_per_cpu:
+        return [float(partition.default_mb_per_cpu * cpus)]
+    return [shape.memory_mb * min(1.0, cpus / shape.cpus) for shape in fitting]
 
 
 def gpu_count(shape: NodeShape, gpu_type: str) -> int:

@@ -40,7 +40,7 @@ def of_environment(environment: "Mapping[str, str]", now_epoch_s: int) -> Wishes
     """The wishes in CSBATCH_* variables. Raises UsageError."""
     wishes = Wishes()
     for name in VALUE_OPTIONS + FLAG_OPTIONS:
-        variable = "CSBATCH_" + name.upper().replace("-", "_")
+        variable = _variable(name)
         value = environment.get(variable, "").strip()
         if name == "help" or not value:
             continue
@@ -55,8 +55,7 @@ def of_script(lines: "Iterable[bytes]", now_epoch_s: int) -> tuple[Wishes, bool]
 
     Like #SBATCH lines they count up to the first line that is neither a comment nor blank. Raises UsageError.
     """
-    given: Given = []
-    heterogeneous = False
+    wishes, heterogeneous = Wishes(), False
     for number, raw in enumerate(lines, 1):
         if raw.strip() and not raw.startswith(b"#"):
             break
@@ -67,12 +66,29 @@ def of_script(lines: "Iterable[bytes]", now_epoch_s: int) -> tuple[Wishes, bool]
         text = raw[len(SCRIPT_LINE) :].decode("utf-8", "surrogateescape")
         try:
             own = Own(_words(text))
-        except ValueError as error:
+            if own.words:
+                raise UsageError(f"{own.words[0]!r} is none of our options, which begin {OWN_PREFIX}")
+            wishes = merged(of_options(own.split_at_script(0)[2], now_epoch_s), wishes)
+        except (ValueError, UsageError) as error:
             raise UsageError(f"script line {number}: {error}") from None
-        if own.words:
-            raise UsageError(f"script line {number}: {own.words[0]!r} is none of our options, which begin {OWN_PREFIX}")
-        given += own.split_at_script(0)[2]
-    return of_options(given, now_epoch_s), heterogeneous
+    return wishes, heterogeneous
+
+
+def unknown_variables(environment: "Iterable[str]") -> list[str]:
+    """A line for each variable that looks like one of ours and is none: a wish in it would be lost unseen."""
+    known = [_variable(name) for name in VALUE_OPTIONS + FLAG_OPTIONS]
+    found = []
+    for variable in environment:
+        if variable.startswith("CSBATCH_") and variable not in known and variable != "CSBATCH_SBATCH":
+            import difflib
+
+            close = difflib.get_close_matches(variable, known, 1, 0.5)
+            found.append(f"{variable} is none of our variables" + (f"; did you mean {close[0]}?" if close else ""))
+    return found
+
+
+def _variable(name: str) -> str:
+    return "CSBATCH_" + name.upper().replace("-", "_")
 
 
 def _words(text: str) -> list[str]:

@@ -21,7 +21,7 @@ from typing import Any
 from slurm_carbon.errors import ForecastError
 from slurm_carbon.intensity import Intensity, Running
 from slurm_carbon.outlook import MAX_BYTES, MAX_G_PER_KWH
-from slurm_carbon.units import utc
+from slurm_carbon.units import duration_text, utc
 
 COLUMNS = ("g_per_kwh", "low_g_per_kwh", "high_g_per_kwh")
 
@@ -43,10 +43,10 @@ def series(path: str, zone: str, start_epoch_s: int, slot_s: int, slots: int, ac
     period_s = begins[1] - begins[0]
     end = begins[-1] + period_s
     if begins[0] > start_epoch_s or end <= start_epoch_s:
-        raise ForecastError(f"zone {zone}: {path}: covers {utc(begins[0])} to {utc(end)}, not {utc(start_epoch_s)}")
+        raise ForecastError(f"zone {zone}: {path}: covers {_iso(begins[0])} to {_iso(end)}, not {_iso(start_epoch_s)}")
     whole = min(slots, (end - start_epoch_s) // slot_s)
     if whole < 1:
-        raise ForecastError(f"zone {zone}: {path}: ends within the first slot, at {utc(end)}")
+        raise ForecastError(f"zone {zone}: {path}: ends within the first slot, at {_iso(end)}")
     on_grid = {}
     for name, values in columns.items():
         running = Running(begins[0], period_s, values, values[-1])
@@ -57,6 +57,10 @@ def series(path: str, zone: str, start_epoch_s: int, slot_s: int, slots: int, ac
         zone, start_epoch_s, slot_s, mean, sum(mean) / len(mean), f"file {path}", accounting, factors, modified,
         on_grid.get("low_g_per_kwh"), on_grid.get("high_g_per_kwh"),
     )  # fmt: skip
+
+
+def _iso(epoch_s: int) -> str:
+    return f"{utc(epoch_s):%Y-%m-%dT%H:%MZ}"
 
 
 def _read(text: str) -> tuple[list[int], dict[str, list[float]]]:
@@ -77,7 +81,10 @@ def _read(text: str) -> tuple[list[int], dict[str, list[float]]]:
     period_s = begins[1] - begins[0]
     for number, (before, after) in enumerate(pairwise(begins), 2):
         if after - before != period_s or period_s <= 0:
-            raise ValueError(f"period {number}: starts {after - before} s after the one before it, the first {period_s} s")
+            raise ValueError(
+                f"period {number} starts {duration_text(after - before)} after the one before it, the second "
+                f"{duration_text(period_s)} after the first: all must be of one length, without a gap"
+            )
     return begins, {name: [_value(row, name, number) for number, row in enumerate(rows, 1)] for name in names}
 
 

@@ -71,6 +71,7 @@ class Running:
                 command.argv,
                 {**os.environ, **command.environment},
                 file_actions=actions,
+                setpgroup=0,  # what it starts in its turn ends with it
                 setsigmask=[],
             )
         except OSError as error:
@@ -104,7 +105,7 @@ class Running:
         except BaseException:
             from signal import SIGKILL  # only here: its enums cost 2 ms
 
-            os.kill(self._pid, SIGKILL)
+            os.killpg(self._pid, SIGKILL)
             os.waitpid(self._pid, 0)
             raise
         finally:

@@ -6,7 +6,7 @@ Read by the slow plane, four short calls a cluster, from `scontrol show -o`: the
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from slurm_carbon.errors import CommandError
@@ -64,7 +64,7 @@ def parse(cluster: str, slurm_conf: str, filesystem: str, config: str, partition
     return Facts(
         Cluster(cluster, filesystem, slurm_conf, controllers, licenses),
         values.get("SLURM_VERSION", ""),
-        tuple(_partition(cluster, row, nodes) for row in _rows(partition) if "PartitionName" in row),
+        tuple(_partition(cluster, row, nodes, values) for row in _rows(partition) if "PartitionName" in row),
     )
 
 
@@ -102,8 +102,11 @@ def _time(text: str) -> int | None:
     return None if text in ("NONE", "") else slurm_duration_s(text)
 
 
-def _partition(cluster: str, row: dict[str, str], nodes: Iterable[dict[str, str]]) -> Partition:
+def _partition(cluster: str, row: dict[str, str], nodes: Iterable[dict[str, str]], config: Mapping[str, str]) -> Partition:
     name = row["PartitionName"]
+    per_cpu, per_node = _default_memory(row)
+    if per_cpu is per_node is None:
+        per_cpu, per_node = _default_memory(config)
     shapes = Counter(_shape(node) for node in nodes if name in node.get("Partitions", "").split(",") and _in_service(node))
     return Partition(
         name=name,
@@ -117,6 +120,8 @@ def _partition(cluster: str, row: dict[str, str], nodes: Iterable[dict[str, str]
         root_only=row.get("RootOnly") == "YES",
         needs_reservation=row.get("ReqResv") == "YES",
         whole_nodes=row.get("OverSubscribe", "").startswith("EXCLUSIVE"),
+        default_mb_per_cpu=per_cpu,
+        default_mb_per_node=per_node,
         allow_groups=_names(row.get("AllowGroups", "ALL")),
         allow_accounts=_names(row.get("AllowAccounts", "ALL")),
         deny_accounts=_names(row.get("DenyAccounts", "")) or frozenset(),
@@ -124,6 +129,11 @@ def _partition(cluster: str, row: dict[str, str], nodes: Iterable[dict[str, str]
         deny_qos=_names(row.get("DenyQos", "")) or frozenset(),
         shapes=tuple(shape._replace(nodes=count) for shape, count in shapes.items()),
     )
+
+
+def _default_memory(values: Mapping[str, str]) -> tuple[int | None, int | None]:
+    """MB for each CPU, or for each node, of a job that asks for none; the one shown is the one that counts."""
+    return _limit(values.get("DefMemPerCPU", "")), _limit(values.get("DefMemPerNode", ""))
 
 
 def _in_service(node: dict[str, str]) -> bool:

@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -364,4 +365,49 @@ def test_a_wrong_location_in_the_users_file(jobs: Lab) -> None:
     wrong = submit(jobs, "--carbon-locations=nowhere")
     assert (wrong.code, wrong.out) == (255, "")
     assert "no location 'nowhere'" in wrong.err
+    assert job_ids(jobs) == before
+
+
+LIMITS = {
+    "no process more": ("--nproc=1", "submitted as it is: cannot run"),
+    "no memory for Python": (f"--as={10 << 20}", "ulimit -v"),
+    "no descriptor left": ("--nofile=9", "submitted as it is"),
+}
+
+
+@pytest.mark.parametrize("name", LIMITS)
+def test_limits_of_the_user(jobs: Lab, name: str) -> None:
+    """What keeps our processes from starting keeps no job from its queue."""
+    limit, says = LIMITS[name]
+    before = job_ids(jobs)
+    done = jobs.run("prlimit", limit, jobs.bin / "csbatch", *JOB, CSBATCH_VERBOSE="1")
+    assert_plain(jobs, done, before, says)
+
+
+@pytest.mark.parametrize("ignored", [False, True])
+def test_nobody_reads_what_sbatch_prints(jobs: Lab, ignored: bool) -> None:
+    """SIGPIPE ends sbatch, or does not, as with sbatch alone: by what the caller has asked for."""
+    code = (
+        "import os, signal, subprocess, sys\n"
+        f"signal.signal(signal.SIGPIPE, signal.{'SIG_IGN' if ignored else 'SIG_DFL'})\n"
+        "read, write = os.pipe(); os.close(read)\n"
+        "print(subprocess.run(sys.argv[1:], stdout=write, restore_signals=False).returncode)"
+    )
+    codes = {
+        command: jobs.run(sys.executable, "-c", code, command, *JOB).out for command in ("sbatch", str(jobs.bin / "csbatch"))
+    }
+    assert set(codes.values()) == {"0\n" if ignored else f"-{int(signal.SIGPIPE)}\n"}
+
+
+def test_a_dry_run_in_the_script_counts_when_sbatch_cannot_parse(jobs: Lab) -> None:
+    """Who has asked for nothing to be submitted gets nothing submitted, whatever else fails."""
+    wrapper = jobs.site / "no-parser"
+    wrapper.write_text('#!/bin/sh\ncase $SLURM_CONF in */parser*) kill -9 $$ ;; esac\nexec /usr/bin/sbatch "$@"\n')
+    wrapper.chmod(0o755)
+    script = jobs.site / "dry.sh"
+    script.write_text("#!/bin/sh\n#CSBATCH --carbon-dry-run\n")
+    script.chmod(0o755)
+    before = job_ids(jobs)
+    done = jobs.run("csbatch", "-t", "5", str(script), CSBATCH_SBATCH=str(wrapper))
+    assert done.code != 0
     assert job_ids(jobs) == before

@@ -13,6 +13,7 @@ from slurm_carbon.errors import UsageError
 from slurm_carbon.model import Decision, Job, NodeShape, Owner, Wishes
 from slurm_carbon.narrate import line
 from slurm_carbon.outlook import Outlook
+from slurm_carbon.policy import in_waves
 from tests.unit.factory import HOURS, NOW, OWNER, intensity, outlook, partition
 
 HOUR = 3600
@@ -244,3 +245,50 @@ def test_prices_send_a_job_where_there_is_room() -> None:
     full = world._replace(prices_g_per_h={"beta/batch": {"cores": [100.0] * HOURS}})
     assert place(world=world).chosen.location.cluster == "beta"
     assert place(world=full).chosen is None
+
+
+def test_an_array_larger_than_a_partition_runs_in_waves_there() -> None:
+    """300 tasks of 16 CPUs on 4 nodes of 16: 75 waves of four, as long and as much energy as that."""
+    one = place(Job(time_limit_s=60, cpus=16)).baseline.estimate
+    array = place(Job(time_limit_s=60, cpus=16, array_tasks=300)).baseline.estimate
+    assert array.run_time_s == 75 * one.run_time_s
+    assert array.energy_kwh == pytest.approx(300 * one.energy_kwh)
+
+
+@given(st.integers(1, 40), st.integers(1, 16), st.integers(1, 9), st.integers(1, 4), st.booleans())
+def test_waves_keep_all_tasks(tasks: int, cpus: int, waves: int, nodes: int, exclusive: bool) -> None:
+    """No task is lost, and never more run at once than the job allows."""
+    job = Job(cpus=cpus, nodes=min(nodes, cpus), array_tasks=tasks, array_waves=waves, exclusive=exclusive)
+    there = in_waves(job, partition("alpha"))
+    assert there.array_tasks <= tasks
+    assert tasks * waves <= there.array_tasks * there.array_waves < tasks * waves + there.array_tasks
+
+
+def test_a_finish_that_only_home_can_keep_keeps_the_job_home() -> None:
+    """A smaller place would take more waves, and end too late."""
+    small = partition("beta", shapes=(NodeShape(1, 16, 64000),))
+    world = outlook(partitions=[partition("alpha"), small])
+    decision = place(Job(time_limit_s=HOUR, cpus=16, array_tasks=4), world, Wishes(finish_by_epoch_s=NOW + 2 * HOUR))
+    assert "by the time it must be" in why(decision, "beta/batch")
+    assert decision.chosen is None
+
+
+@pytest.mark.parametrize(
+    ("home", "there", "moves"),
+    [
+        ({}, {"shapes": (NodeShape(4, 16, 32000),)}, False),
+        ({}, {"shapes": (NodeShape(4, 16, 62000),)}, True),
+        ({"default_mb_per_cpu": 1000}, {"shapes": (NodeShape(4, 16, 32000),)}, True),
+        ({}, {"default_mb_per_cpu": 1000}, False),
+        ({"default_mb_per_cpu": 1000}, {"default_mb_per_node": 8000}, False),
+        ({"default_mb_per_node": 8000}, {"default_mb_per_cpu": 1000}, True),
+        ({"default_mb_per_cpu": 1000}, {"default_mb_per_cpu": 2000}, True),
+    ],
+)
+def test_a_job_that_asks_for_no_memory_goes_where_it_gets_no_less(home: dict, there: dict, moves: bool) -> None:
+    """By Slurm's defaults, else by its share of a node; one that says --mem is bound by that alone."""
+    world = outlook(partitions=[partition("alpha", **home), partition("beta", **there)])
+    decision = place(world=world)
+    assert (decision.chosen is not None) == moves
+    assert moves or "no --mem was given" in why(decision, "beta/batch")
+    assert place(Job(time_limit_s=2 * HOUR, cpus=16, memory_mb_per_node=100.0), world).chosen is not None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import pickle
+import shlex
 import subprocess
 import sys
 import typing
@@ -14,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slurm_carbon.light import NamedTuple, json_loads
+from slurm_carbon.light import NamedTuple, json_loads, shell_words
 
 HEAVY = (
     *("numpy", "scipy", "cvxpy", "requests", "pyslurm", "matplotlib"),
@@ -108,3 +109,9 @@ def test_our_json_says_what_is_wrong_where_json_was_never_loaded(text: str) -> N
     command = [sys.executable, "-I", "-S", "-c", code, str(Path(__file__).parents[2]), text]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.stdout.startswith("refused: "), done.stderr
+
+
+@given(st.lists(st.text()))
+def test_our_quoting_is_that_of_shlex(words: list[str]) -> None:
+    """What we show can be pasted: word for word as the standard library would show it."""
+    assert shell_words(words) == shlex.join(words)

@@ -10,7 +10,7 @@ from slurm_carbon.errors import ConfigError, UsageError
 from slurm_carbon.launch import without_own
 from slurm_carbon.model import Wishes
 from slurm_carbon.own import Own
-from slurm_carbon.wishes import merged, of_environment, of_options, of_script, of_user_file
+from slurm_carbon.wishes import merged, of_environment, of_options, of_script, of_user_file, unknown_variables
 
 NOW = 1_795_000_000
 
@@ -130,3 +130,20 @@ def test_user_file(tmp_path: Path) -> None:
         file.write_text(wrong)
         with pytest.raises(ConfigError, match=r"config\.toml"):
             of_user_file({"XDG_CONFIG_HOME": str(tmp_path)}, NOW)
+
+
+def test_a_misspelt_variable_is_named() -> None:
+    """A wish in a variable that we do not read is told, with what it may have meant; our own and others' are not."""
+    names = ["CSBATCH_MAXDELAY", "CSBATCH_OFF", "CSBATCH_SBATCH", "SBATCH_X", "CSBATCH_12345"]
+    assert unknown_variables(names) == [
+        "CSBATCH_MAXDELAY is none of our variables; did you mean CSBATCH_MAX_DELAY?",
+        "CSBATCH_12345 is none of our variables",
+    ]
+
+
+def test_a_mistake_in_a_script_names_its_line() -> None:
+    """Whatever is wrong there, the user is sent to the line; of equal wishes the last line counts."""
+    for line in (b"#CSBATCH --carbon-nope", b"#CSBATCH --carbon-max-delay=soon", b"#CSBATCH --carbon-off='"):
+        with pytest.raises(UsageError, match="script line 2: "):
+            of_script([b"#!/bin/sh", line], NOW)
+    assert of_script([b"#CSBATCH --carbon-max-delay=1h", b"#CSBATCH --carbon-max-delay=2h"], NOW)[0].max_delay_s == 7200
