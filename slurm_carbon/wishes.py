@@ -82,7 +82,7 @@ def unknown_variables(environment: "Iterable[str]") -> list[str]:
         if variable.startswith("CSBATCH_") and variable not in known and variable != "CSBATCH_SBATCH":
             import difflib
 
-            close = difflib.get_close_matches(variable, known, 1, 0.5)
+            close = difflib.get_close_matches(variable, known, 1, 0.75)
             found.append(f"{variable} is none of our variables" + (f"; did you mean {close[0]}?" if close else ""))
     return found
 

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -127,6 +128,19 @@ class Lab:
         """Publish a new outlook."""
         done = self.run(self.bin / "slurm-carbon", "outlook", "refresh", user=None)
         assert done.code == 0, done.err
+
+    def jump_to(self, epoch_s: int) -> None:
+        """Set the fake clock."""
+        self.control("jump", f"+{epoch_s - int(time.time())}")
+
+    def to_evening(self) -> int:
+        """Set the fake clock to the next 17:00 UTC, when every day's cleaner hours are still to come; epoch seconds."""
+        now = datetime.fromtimestamp(int(self.run("date", "+%s").out), UTC)
+        evening = now.replace(hour=17, minute=0, second=0)
+        evening += timedelta(days=evening <= now)
+        self.jump_to(int(evening.timestamp()))
+        self.refresh()
+        return int(evening.timestamp())
 
     def cancel_all(self) -> None:
         """Leave no job behind."""

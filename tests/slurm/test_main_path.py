@@ -14,6 +14,7 @@ pytestmark = pytest.mark.slurm
 
 def test_job_starts_where_and_when_planned(fake_lab: Lab) -> None:
     """Under the fake clock the job waits for its hour on the cleaner cluster, runs then, and completes."""
+    fake_lab.to_evening()
     done = fake_lab.run(
         fake_lab.bin / "csbatch", "--carbon-verbose", "-t", "2:00:00", "-n", "4", "-o", "out", "--wrap", "hostname; date +%s"
     )
@@ -27,9 +28,9 @@ def test_job_starts_where_and_when_planned(fake_lab: Lab) -> None:
     assert mark.emissions_g < mark.baseline_g
     before = int(fake_lab.run("date", "+%s").out)
     assert mark.begin_epoch_s > before + 600
-    fake_lab.control("jump", f"+{mark.begin_epoch_s - before - 300}")
+    fake_lab.jump_to(mark.begin_epoch_s - 300)
     assert fake_lab.job("beta", job_id)["JobState"] == "PENDING"
-    fake_lab.control("jump", f"+{mark.begin_epoch_s - before + 60}")
+    fake_lab.jump_to(mark.begin_epoch_s + 60)
     fake_lab.wait_for("beta", job_id, "COMPLETED")
     started = int((fake_lab.home() / "out").read_text().split()[1])
     assert mark.begin_epoch_s <= started <= mark.begin_epoch_s + 120

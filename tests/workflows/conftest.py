@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -123,19 +123,6 @@ class Bench:
             done = self.lab.run("scancel", "-u", "user1", cluster=cluster)
             assert done.code == 0, done.err
 
-    def jump_to(self, epoch_s: int) -> None:
-        """Set the clusters' clock."""
-        self.lab.control("jump", f"+{epoch_s - int(time.time())}")
-
-    def to_evening(self) -> int:
-        """Set the clock to the next 17:00 UTC, when every day's cleaner hours in Germany are still to come."""
-        now = datetime.fromtimestamp(int(self.lab.run("date", "+%s").out), UTC)
-        evening = now.replace(hour=17, minute=0, second=0)
-        evening += timedelta(days=evening <= now)
-        self.jump_to(int(evening.timestamp()))
-        self.lab.refresh()
-        return int(evening.timestamp())
-
 
 @pytest.fixture
 def bench(fake_lab: Lab, workflows_python: Path) -> Iterator[Bench]:
@@ -152,7 +139,7 @@ def bench(fake_lab: Lab, workflows_python: Path) -> Iterator[Bench]:
         assert "\nmin_saving_pct = 5\n" in config
         fake_lab.config.write_text(config.replace("\nmin_saving_pct = 5\n", "\nmin_saving_pct = 1\n"))
     bench = Bench(fake_lab, workflows_python, shims)
-    bench.to_evening()
+    bench.lab.to_evening()
     yield bench
     bench.threads.shutdown()
     bench.cancel()

@@ -64,7 +64,7 @@ def test_workflow_goes_on_after_a_delayed_job(bench: Bench) -> None:
     waiting = bench.waiting_job("alpha", started)
     mark = planned(waiting, submitted, "alpha")
     assert marks.read(waiting["Comment"])[0] == "rule_measure"
-    bench.jump_to(mark.begin_epoch_s + 60)
+    bench.lab.jump_to(mark.begin_epoch_s + 60)
     job_id, node, ran_s = _ran(folder, started.result())
     assert job_id == waiting["JobId"]
     assert node.startswith("alpha")

@@ -84,7 +84,7 @@ def test_delayed_job_gives_its_result(bench: Bench) -> None:
     started = bench.start(_program(bench, "delayed"), "program.py", "15", "21", CSBATCH_LOCATIONS="alpha")
     waiting = bench.waiting_job("alpha", started)
     mark = planned(waiting, submitted, "alpha")
-    bench.jump_to(mark.begin_epoch_s + 60)
+    bench.lab.jump_to(mark.begin_epoch_s + 60)
     [[job_id, number, node, ran_s, state]] = _rows(started.result())
     assert (job_id, number, state) == (waiting["JobId"], 42, "COMPLETED")
     assert node.startswith("alpha")
@@ -97,7 +97,7 @@ def test_delayed_array_gives_every_result(bench: Bench) -> None:
     started = bench.start(_program(bench, "array"), "program.py", "15", "1", "2", "3", CSBATCH_LOCATIONS="alpha")
     waiting = bench.waiting_job("alpha", started)
     mark = planned(waiting, submitted, "alpha")
-    bench.jump_to(mark.begin_epoch_s + 60)
+    bench.lab.jump_to(mark.begin_epoch_s + 60)
     rows = _rows(started.result())
     array_id = waiting["JobId"].split()[0]
     assert [row[0] for row in rows] == [f"{array_id}_{i}" for i in range(3)]
