@@ -158,6 +158,8 @@ def _config_init(words: argparse.Namespace) -> int:
     zones, confs = _pairs(words.zone), _pairs(words.slurm_conf)
     if "" in confs:
         raise ConfigError("--slurm-conf: write CLUSTER=FILE")
+    if missing := [path for path in confs.values() if not os.path.isfile(path)]:
+        raise ConfigError(f"--slurm-conf: {missing[0]} is no file")
     print(render(propose(Runner(), zones, confs, words.filesystem)), end="")
     return 0
 

@@ -120,13 +120,13 @@ def _one_of(*allowed: str) -> Callable[[Any], str]:
     return read
 
 
-def _who(*kinds: str) -> Callable[[Any], tuple[str, ...]]:
+def _who(*kinds: str, words: tuple[str, ...] = ()) -> Callable[[Any], tuple[str, ...]]:
     def read(value: Any) -> tuple[str, ...]:
         names = _strings(value)
         for name in names:
             kind, colon, rest = name.partition(":")
-            if name != "everyone" and (kind not in kinds or not colon or not rest):
-                raise ValueError("a list of " + ", ".join(f'"{kind}:NAME"' for kind in kinds))
+            if name not in words and (kind not in kinds or not colon or not rest):
+                raise ValueError("a list of " + ", ".join(f'"{word}"' for word in (*words, *(f"{k}:NAME" for k in kinds))))
         return names
 
     return read
@@ -142,7 +142,8 @@ POLICY = (
     Key("delay_g_per_h", _number(0, 1e9), 0.0, "What an hour of waiting weighs, in g CO2e: more makes starts earlier."),
     Key("move_clusters", _boolean, True, "Whether jobs may go to another cluster (with the same filesystem, see below)."),
     Key("move_partitions", _boolean, True, "Whether jobs may go to another partition of the same cluster."),
-    Key("opt_out", _who("user", "account"), ["everyone"], 'Who may say --carbon-off: "everyone", "user:NAME", "account:NAME".'),
+    Key("opt_out", _who("user", "account", words=("everyone",)), ["everyone"],
+        'Who may say --carbon-off: "everyone", "user:NAME", "account:NAME".'),
     Key("left_alone", _who("user", "account", "partition", "qos"), [],
         'Whose jobs are never changed: "user:NAME", "account:NAME", "partition:NAME", "qos:NAME".'),
 )  # fmt: skip

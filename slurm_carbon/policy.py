@@ -165,7 +165,7 @@ def _does_not_fit(job: Job, partition: Partition, cluster: Cluster) -> str:
     fitting = [shape for shape in partition.shapes if _node_fits(job, shape)]
     nodes, cpus = sum(s.nodes for s in fitting), sum(s.nodes * s.cpus for s in fitting)
     if nodes < job.nodes or cpus < job.cpus:
-        return f"{nodes} nodes ({cpus} CPUs) there could run a part of it, {job.nodes} ({job.cpus}) are needed"
+        return f"{job.nodes} nodes and {job.cpus} CPUs are needed, {nodes} and {cpus} there are of a kind that fits"
     gpus = sum(s.nodes * gpu_count(s, job.gpu_type) for s in fitting)
     if gpus < job.gpus:
         return f"{gpus} fitting GPUs there, {job.gpus} are needed"

@@ -14,7 +14,10 @@ def propose(runner: Runner, zones: dict[str, str], confs: dict[str, str], filesy
     defaults = parse({}, Source("defaults", 0, 0))
     power = Power(**{key.name: key.default for key in POWER})
     sites = []
-    for name in cluster_names(runner, confs):
+    names = cluster_names(runner, confs)
+    if unknown := sorted(set(zones) - {"", *names}):
+        raise ConfigError(f"--zone: no cluster {unknown[0]!r}; there are {', '.join(names)}")
+    for name in names:
         zone = zones.get(name, zones.get("", ""))
         if not zone:
             raise ConfigError(
