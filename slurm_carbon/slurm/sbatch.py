@@ -9,7 +9,6 @@ import os
 import stat
 
 from slurm_carbon.errors import CommandError
-from slurm_carbon.light import json_loads
 from slurm_carbon.slurm.command import Command, Completed, Runner
 
 TYPE_CHECKING = False
@@ -172,6 +171,8 @@ def read_parsed(done: Completed) -> Parsed | None:
     _, mark, text = done.stdout.partition(b"\1")
     if not mark:
         return None
+    from slurm_carbon.light import json_loads  # by then it is loaded; before, it would hold up the parser's start
+
     cluster, _, values = text.decode("utf-8", "surrogateescape").partition("\n")
     options = json_loads(values)
     words = options.pop("argv", [])

@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from slurm_carbon import outlook as outlooks
-from slurm_carbon.csbatch import command_line, ends_in_terminator
 from slurm_carbon.decide import decide
 from slurm_carbon.errors import CommandError, UsageError
 from slurm_carbon.marks import read
@@ -20,6 +19,7 @@ from slurm_carbon.narrate import details, line, table
 from slurm_carbon.slurm import offline
 from slurm_carbon.slurm.command import Command, Runner
 from slurm_carbon.slurm.sbatch import forget_folder, parser_folder
+from slurm_carbon.submission import command_line, ends_in_terminator
 from tests.unit.factory import NOW, OWNER, outlook, partition
 
 ROOT = Path(__file__).parent.parent.parent

@@ -27,7 +27,7 @@ def test_csbatch_imports_nothing_heavy() -> None:
     """A fresh interpreter that has imported all that a submission uses has none of the heavy packages."""
     code = (
         "import sys; sys.path.insert(0, sys.argv[1])\n"
-        "from slurm_carbon import launch, csbatch, decide, marks, wishes, outlook, place, policy\n"
+        "from slurm_carbon import launch, csbatch, decide, marks, submission, wishes, outlook, place, policy\n"
         "from slurm_carbon.slurm import command, options, sbatch, script\n"
         "print(' '.join(sys.modules))"
     )
