@@ -5,6 +5,7 @@
     ├── ConfigError        the site's or user's configuration: says the file, the key and what is allowed
     ├── OutlookError       the published outlook is missing, broken, stale or from the future
     ├── ForecastError      a provider had no usable series for a zone
+    ├── PlanError          a problem that no plan can be made from: numbers missing, not finite or of the wrong shape
     └── CommandError       a Slurm command could not be run, took too long, or failed
 
 `csbatch` lets a UsageError through to the user and answers every other failure with a plain submission.
@@ -29,6 +30,10 @@ class OutlookError(Error):
 
 class ForecastError(Error):
     """No usable carbon intensity for a zone."""
+
+
+class PlanError(Error):
+    """A planning problem that makes no sense."""
 
 
 class CommandError(Error):

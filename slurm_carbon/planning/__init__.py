@@ -1,0 +1,1 @@
+"""Many jobs placed together: relaxed, rounded, proved, and priced."""

@@ -1,0 +1,235 @@
+"""Plans a problem within a time: prices and bound, dives, then improvement; the best plan is at hand at any moment."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from slurm_carbon.planning import rules
+from slurm_carbon.planning.board import Board, Items, State
+from slurm_carbon.planning.columns import Multipliers, Tables
+from slurm_carbon.planning.prices import EVALUATIONS, SEARCHED, SMOOTHING, Dual, sampled, solve
+from slurm_carbon.planning.problem import Floats, Plan, Problem, Verdict, check
+from slurm_carbon.planning.rounding import Improver, dive
+
+DIVING = 0.5  # share of the time for dives; the rest improves the best of them
+FINEST = (100, 20)  # rounds and evaluations of a dive, time permitting
+COARSER = ((60, 15), (40, 12), (30, 10), (20, 8), (12, 6), (8, 5))
+# how a dive differs from the first: times more rounds, times more evaluations, smoothing, noise
+KINDS = ((1, 1, 0.01, 0.0), (1, 2, 0.01, 0.0), (1, 1, 0.01, 0.003), (1, 1, 0.02, 0.003), (2, 1, 0.01, 0.003))
+PLACING_S = 15e-6  # that an item takes to be placed
+IMPROVED = 30_000  # items: of more than that, single steps change too little to be worth it
+STEPS = 20  # of improvement for each item, without a limit of time
+RELAXED = 200_000  # columns up to which the relaxation is solved as well
+RELAXED_S = 4.0  # seconds that have to be left for it
+EXACT = 6000  # columns up to which an exact solution is tried
+EXACT_S = 20.0  # for as long
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run is, for whoever watches."""
+
+    seconds: float
+    bound_g: float
+    best_g: float
+    doing: str
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """A plan, and what it is worth."""
+
+    plan: Plan
+    verdict: Verdict
+    bound_g: float  # no plan that keeps all windows costs less
+    by: Multipliers  # congestion prices, to place single jobs by, and to start the next tick from
+    steps: tuple[str, ...]  # how it came about
+
+    @property
+    def gap(self) -> float:
+        """How far above the bound it is at most: (cost - bound) / bound."""
+        over_g = self.verdict.cost_g - self.bound_g
+        if over_g <= 1e-9 * abs(self.bound_g):
+            return 0.0
+        return over_g / self.bound_g if self.bound_g > 0 else float("inf")
+
+
+Score = tuple[int, int, float, float]
+
+
+class Planner:
+    """One run. `stop` may be set at any time, by a signal handler say: the answer is then what is at hand."""
+
+    def __init__(
+        self, problem: Problem, limit_s: float | None = None, *, by: Multipliers | None = None, seed: int = 0,
+        watch: Callable[[Progress], None] | None = None, clock: Callable[[], float] = time.monotonic,
+    ) -> None:  # fmt: skip
+        self.problem, self.limit_s, self.seed, self.watch, self.clock = problem, limit_s, seed, watch, clock
+        self.began = clock()
+        self.stop = False
+        self.tables = Tables(problem)
+        self.first = Multipliers.zero(problem) if by is None else by
+        self.evaluation_s = 0.0
+        self.bound_g = 0.0
+        self.best: tuple[Score, State] | None = None
+        self.steps: list[str] = []
+
+    def run(self) -> Outcome:
+        """The best plan within the limit; without one, that of a fixed amount of work, the same on every machine."""
+        dual, by = self._price()
+        board = Board(self.tables, Items.of(self.tables), by)
+        self._dive(board, by, dual.unit_g)
+        self._improve(board)
+        self._prove(board, dual, by)
+        if self.best is not None:
+            board.restore(self.best[1])
+        plan = board.plan()
+        return Outcome(plan, check(self.problem, plan), self.bound_g, by, tuple(self.steps))
+
+    def left(self, share: float = 1.0) -> float:
+        """Seconds until a share of the limit is used."""
+        return float("inf") if self.limit_s is None else share * self.limit_s - (self.clock() - self.began)
+
+    def over(self) -> bool:
+        """Whether it is time to end."""
+        return self.stop or self.left() <= 0
+
+    def _note(self, doing: str, said: str = "") -> None:
+        if said:
+            self.steps.append(f"{doing}: {said}")
+        if self.watch:
+            self.watch(Progress(self.clock() - self.began, self.bound_g, self.best[0][3] if self.best else np.inf, doing))
+
+    def _keep(self, board: Board) -> Verdict:
+        """Remember the board if it is the best so far: nobody left out, fewest late, no budget overspent, least cost."""
+        verdict = check(self.problem, board.plan())
+        score = (len(verdict.unplaced), len(verdict.late), sum(verdict.overspent_g.values()), verdict.cost_g)
+        if not verdict.broken and (self.best is None or score < self.best[0]):
+            self.best = score, board.state()
+        return verdict
+
+    # one thing after the other
+
+    def _price(self) -> tuple[Dual, Multipliers]:
+        """Prices and the bound; by the relaxation in CVXPY too, where that is quick."""
+        weights = self.tables.weights()
+        fewer = sampled(self.tables, weights, SEARCHED, np.random.default_rng(self.seed))
+        dual = Dual(self.tables, self.first, fewer)
+        before = self.clock()
+        by, self.bound_g = solve(dual, self.first)
+        self.evaluation_s = (self.clock() - before) / (len(SMOOTHING) * EVALUATIONS * 1.2)
+        if fewer is not weights:
+            dual = Dual(self.tables, by, weights, unit_g=dual.unit_g)
+            self.bound_g = dual.bound_g(by)
+        self._note("prices", f"bound {self.bound_g:.6g} g")
+        if len(dual.cell) * self.tables.count <= RELAXED and self.left() > RELAXED_S and not self.stop:
+            from slurm_carbon.planning.relax import relax
+
+            relaxed = relax(dual, by, limit_s=None if self.limit_s is None else self.left(0.3))
+            by, self.bound_g = relaxed.by, max(self.bound_g, relaxed.bound_g)
+            how = relaxed.why or f"certified to {max(0.0, relaxed.gap):.1e}"
+            self._note("relaxation", f"bound {self.bound_g:.6g} g, {relaxed.columns} columns, {how}")
+        self.bound_g = max(self.bound_g, 0.0)
+        return dual, by
+
+    def _dive(self, board: Board, by: Multipliers, unit_g: Floats) -> None:
+        """Plans from scratch, each a little different; the best is kept."""
+        random = np.random.default_rng(self.seed + 1)
+        empty = board.state()
+        longest_s = 0.0
+        rounds, evaluations = self._effort(len(board.items))
+        number = 0
+        while number == 0 or not self._enough(number, longest_s, len(board.items)):
+            more, finer, smoothing, noise = KINDS[number if number < len(KINDS) else 2]
+            before = self.clock()
+            board.restore(empty)
+            absent = dive(board, by, unit_g, more * rounds, finer * evaluations, smoothing, random, noise, self.over)
+            if absent:
+                absent = Improver(board, random).rescue(absent, self.over)
+            for item in absent:
+                if (found := board.soonest(item)) is not None:
+                    board.put(item, *found)
+            verdict = self._keep(board)
+            if verdict.late:
+                self._fall_back(board)
+            by = self._respect(board, verdict, by)
+            longest_s = max(longest_s, self.clock() - before)
+            self._note("dive", f"{verdict.cost_g:.6g} g, {len(verdict.late)} late")
+            number += 1
+
+    def _effort(self, items: int) -> tuple[int, int]:
+        """Rounds and evaluations of a dive that leaves time to improve."""
+        if self.limit_s is None:
+            return FINEST
+        for rounds, evaluations in (FINEST, *COARSER):
+            if rounds * evaluations * self.evaluation_s * 0.8 + items * PLACING_S < self.left() * 0.7:
+                break
+        return rounds, evaluations
+
+    def _enough(self, number: int, longest_s: float, items: int) -> bool:
+        if self.stop or items > IMPROVED:
+            return True
+        return number >= 3 if self.limit_s is None else self.left(DIVING) < longest_s * 0.7
+
+    def _fall_back(self, board: Board) -> None:
+        """Run at once may keep all windows where a dive did not."""
+        state, empty = board.state(), np.full(len(board.items), -1)
+        board.restore((empty, empty))
+        rules.run_at_once(board)
+        self._keep(board)
+        board.restore(state)
+
+    def _respect(self, board: Board, verdict: Verdict, by: Multipliers) -> Multipliers:
+        """Weigh the emissions of accounts that overspent more in the next dive."""
+        if not verdict.overspent_g:
+            return by
+        over = np.isin(self.problem.accounts, list(verdict.overspent_g))
+        by = Multipliers(by.price, np.where(over, 2 * by.budget + 0.2, by.budget), by.scenario)
+        board.set_costs(by)
+        return by
+
+    def _improve(self, board: Board) -> None:
+        """Step by step from the best, until the time is over."""
+        if len(board.items) > IMPROVED or self.best is None or self.over():
+            return
+        board.restore(self.best[1])
+        improver = Improver(board, np.random.default_rng(self.seed + 2))
+        steps = STEPS * len(board.items) if self.limit_s is None else 1 << 60
+        kept_s = told_s = self.clock()
+        while improver.steps < steps and not self.over():
+            for _ in range(50):
+                improver.step()
+            if self.clock() - kept_s > 5.0:
+                self._keep(board)
+                kept_s = self.clock()
+            if self.clock() - told_s > 0.2:
+                told_s = self.clock()
+                self._note("improvement")
+        verdict = self._keep(board)
+        self._note("improvement", f"{improver.steps} steps to {verdict.cost_g:.6g} g")
+
+    def _prove(self, board: Board, dual: Dual, by: Multipliers) -> None:
+        """The exact optimum, for a handful of jobs."""
+        columns = int(self.tables.stretch[self.tables.class_of[board.items.job]].sum()) * self.tables.count
+        plain = self.best is not None and not self.best[0][1] and not self.problem.accounts and self.tables.samples is None
+        if not plain or not 0 < columns <= EXACT or self.stop:
+            return
+        left_s = EXACT_S if self.limit_s is None else min(EXACT_S, self.left())
+        if left_s <= 0:
+            return
+        from slurm_carbon.planning.relax import exact
+
+        classes = np.searchsorted(dual.columns.classes, self.tables.class_of[board.items.job])
+        found = exact(dual, by, classes, board.amount, left_s)
+        if isinstance(found, str):
+            self._note("exact solution", found)
+            return
+        nowhere = np.full(len(board.items), -1)
+        board.restore((nowhere, nowhere))
+        for item, location, start in zip(found.owner.tolist(), found.location.tolist(), found.start.tolist(), strict=True):
+            board.put(item, location, start)
+        self._keep(board)
+        self.bound_g = max(self.bound_g, found.bound_g)
+        self._note("exact solution", f"proven from {found.bound_g:.6g} g on")
