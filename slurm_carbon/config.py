@@ -1,14 +1,12 @@
-"""The site's configuration: one table of keys that reads it, checks it, explains it and prints it.
-
-A key that is not in the table is an error which names the nearest one: a misspelt limit must not count as no limit.
-"""
+"""The site's configuration: one table of keys that reads it, checks it, explains it and prints it."""
 
 import os
 import tomllib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from slurm_carbon.errors import ConfigError, UsageError
+from slurm_carbon.errors import ConfigError
+from slurm_carbon.keys import Key, boolean, check_names, duration, nearest, number, one_of, section, string, strings, tables
 from slurm_carbon.model import Power
 from slurm_carbon.outlook import Source
 from slurm_carbon.policy import Policy
@@ -65,64 +63,9 @@ class Config(NamedTuple):
     sites: tuple[Site, ...]
 
 
-class Key(NamedTuple):
-    """One key: how its value is read (ValueError says what is allowed), its default as TOML writes it, what it is for."""
-
-    name: str
-    read: Callable[[Any], Any]
-    default: Any
-    text: str
-
-
-# kinds of values
-
-
-def _string(value: Any) -> str:
-    if not isinstance(value, str):
-        raise ValueError("a text in quotes")
-    return value
-
-
-def _boolean(value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise ValueError("true or false")
-    return value
-
-
-def _duration(value: Any) -> int:
-    try:
-        return duration_s(value)
-    except (UsageError, AttributeError):
-        raise ValueError('a duration such as "6h", "90m" or "1d12h"') from None
-
-
-def _strings(value: Any) -> tuple[str, ...]:
-    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-        raise ValueError("a list of texts in quotes")
-    return tuple(value)
-
-
-def _number(low: float, high: float) -> Callable[[Any], float]:
-    def read(value: Any) -> float:
-        if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
-            raise ValueError(f"a number from {low:g} to {high:g}")
-        return float(value)
-
-    return read
-
-
-def _one_of(*allowed: str) -> Callable[[Any], str]:
-    def read(value: Any) -> str:
-        if value not in allowed:
-            raise ValueError("one of " + ", ".join(f'"{item}"' for item in allowed))
-        return str(value)
-
-    return read
-
-
 def _who(*kinds: str, words: tuple[str, ...] = ()) -> Callable[[Any], tuple[str, ...]]:
     def read(value: Any) -> tuple[str, ...]:
-        names = _strings(value)
+        names = strings(value)
         for name in names:
             kind, colon, rest = name.partition(":")
             if name not in words and (kind not in kinds or not colon or not rest):
@@ -135,44 +78,44 @@ def _who(*kinds: str, words: tuple[str, ...] = ()) -> Callable[[Any], tuple[str,
 # the keys
 
 POLICY = (
-    Key("max_delay", _duration, "24h", "Latest start after submission of a job whose owner says nothing."),
-    Key("max_delay_limit", _duration, "7d", "The longest delay that anybody may ask for."),
-    Key("min_saving_pct", _number(0, 100), 5.0, "A delay or a move that is expected to save less, in percent, is not made."),
-    Key("min_saving_g", _number(0, 1e9), 1.0, "The same in g CO2e."),
-    Key("delay_g_per_h", _number(0, 1e9), 0.0, "What an hour of waiting weighs, in g CO2e: more makes starts earlier."),
-    Key("move_clusters", _boolean, True, "Whether jobs may go to another cluster (with the same filesystem, see below)."),
-    Key("move_partitions", _boolean, True, "Whether jobs may go to another partition of the same cluster."),
+    Key("max_delay", duration, "24h", "Latest start after submission of a job whose owner says nothing."),
+    Key("max_delay_limit", duration, "7d", "The longest delay that anybody may ask for."),
+    Key("min_saving_pct", number(0, 100), 5.0, "A delay or a move that is expected to save less, in percent, is not made."),
+    Key("min_saving_g", number(0, 1e9), 1.0, "The same in g CO2e."),
+    Key("delay_g_per_h", number(0, 1e9), 0.0, "What an hour of waiting weighs, in g CO2e: more makes starts earlier."),
+    Key("move_clusters", boolean, True, "Whether jobs may go to another cluster (with the same filesystem, see below)."),
+    Key("move_partitions", boolean, True, "Whether jobs may go to another partition of the same cluster."),
     Key("opt_out", _who("user", "account", words=("everyone",)), ["everyone"],
         'Who may say --carbon-off: "everyone", "user:NAME", "account:NAME".'),
     Key("left_alone", _who("user", "account", "partition", "qos"), [],
         'Whose jobs are never changed: "user:NAME", "account:NAME", "partition:NAME", "qos:NAME".'),
 )  # fmt: skip
 OUTLOOK = (
-    Key("file", _string, OUTLOOK_FILE, "The published outlook. csbatch finds another one only through this file."),
-    Key("max_age", _duration, "6h", "An older outlook is not used: jobs are then submitted unchanged, or by `fallback`."),
-    Key("horizon", _duration, "7d", "How far the outlook looks ahead."),
-    Key("slot", _duration, "1h", "The length of its slots."),
-    Key("fallback", _one_of("climatology", "none"), "none",
+    Key("file", string, OUTLOOK_FILE, "The published outlook. csbatch finds another one only through this file."),
+    Key("max_age", duration, "6h", "An older outlook is not used: jobs are then submitted unchanged, or by `fallback`."),
+    Key("horizon", duration, "7d", "How far the outlook looks ahead."),
+    Key("slot", duration, "1h", "The length of its slots."),
+    Key("fallback", one_of("climatology", "none"), "none",
         "Without a usable outlook: decide on the embedded climatology (asks Slurm for each job), or change nothing."),
 )  # fmt: skip
 ZONE = (
-    Key("provider", _one_of("climatology", "file"), "climatology", "Where its carbon intensity comes from."),
-    Key("file", _string, "", "For the provider `file`: CSV or JSON, see the manual."),
-    Key("accounting", _one_of("production", "consumption", "marginal"), "production", "What the file's figures count."),
-    Key("factors", _one_of("lifecycle", "direct"), "lifecycle", "The emission factors that the file's figures use."),
+    Key("provider", one_of("climatology", "file"), "climatology", "Where its carbon intensity comes from."),
+    Key("file", string, "", "For the provider `file`: CSV or JSON, see the manual."),
+    Key("accounting", one_of("production", "consumption", "marginal"), "production", "What the file's figures count."),
+    Key("factors", one_of("lifecycle", "direct"), "lifecycle", "The emission factors that the file's figures use."),
 )
 POWER = (
-    Key("pue", _number(1, 5), 1.56, "Power usage effectiveness (default: world average, Uptime Institute 2024)."),
-    Key("watts_per_core", _number(0, 1000), 10.8,
+    Key("pue", number(1, 5), 1.56, "Power usage effectiveness (default: world average, Uptime Institute 2024)."),
+    Key("watts_per_core", number(0, 1000), 10.8,
         "W of a busy core (default: median TDP per core of the CPUs in Green Algorithms)."),
-    Key("watts_per_gpu", _number(0, 5000), 200.0, "W of a busy GPU (default: Green Algorithms, any GPU)."),
-    Key("watts_per_gb", _number(0, 10), 0.3725, "W of a GB of memory (default: Green Algorithms)."),
+    Key("watts_per_gpu", number(0, 5000), 200.0, "W of a busy GPU (default: Green Algorithms, any GPU)."),
+    Key("watts_per_gb", number(0, 10), 0.3725, "W of a GB of memory (default: Green Algorithms)."),
 )  # fmt: skip
-PARTITION = (Key("zone", _string, "", "The zone of the electricity, if not that of the cluster."),)
+PARTITION = (Key("zone", string, "", "The zone of the electricity, if not that of the cluster."),)
 CLUSTER = (
-    Key("zone", _string, "", "The zone of its electricity."),
-    Key("slurm_conf", _string, "", "Its slurm.conf, if it can be read here: asks its controller without slurmdbd."),
-    Key("filesystem", _string, "", "Jobs move only between clusters with the same name here: they must see the same files."),
+    Key("zone", string, "", "The zone of its electricity."),
+    Key("slurm_conf", string, "", "Its slurm.conf, if it can be read here: asks its controller without slurmdbd."),
+    Key("filesystem", string, "", "Jobs move only between clusters with the same name here: they must see the same files."),
 )
 
 
@@ -194,20 +137,20 @@ def load(path: str) -> Config:
 def parse(raw: Mapping[str, Any], source: Source) -> Config:
     """The configuration in the tables of a TOML file. Raises ConfigError."""
     where = f"configuration {source.path}"
-    _known(raw, ("policy", "outlook", "power", "zones", "clusters"), where)
-    policy = _section(raw.get("policy", {}), POLICY, f"{where}: [policy]")
-    outlook = _section(raw.get("outlook", {}), OUTLOOK, f"{where}: [outlook]")
-    power = _section(raw.get("power", {}), POWER, f"{where}: [power]")
+    check_names(raw, ("policy", "outlook", "power", "zones", "clusters"), where)
+    policy = section(raw.get("policy", {}), POLICY, f"{where}: [policy]")
+    outlook = section(raw.get("outlook", {}), OUTLOOK, f"{where}: [outlook]")
+    power = section(raw.get("power", {}), POWER, f"{where}: [power]")
     zones = []
-    for name, table in _tables(raw.get("zones", {}), f"{where}: [zones]"):
-        values = _section(table, ZONE, f"{where}: [zones.{name}]")
+    for name, table in tables(raw.get("zones", {}), f"{where}: [zones]"):
+        values = section(table, ZONE, f"{where}: [zones.{name}]")
         if values["provider"] == "file" and not values["file"]:
             raise ConfigError(f"{where}: [zones.{name}]: the provider `file` needs a key `file`")
         zones.append(Zone(name, **values))
-    known = [zone.name for zone in zones]
+    names = [zone.name for zone in zones]
     sites = [
-        _site(name, table, power, known, f"{where}: [clusters.{name}]")
-        for name, table in _tables(raw.get("clusters", {}), f"{where}: [clusters]")
+        _site(name, table, power, names, f"{where}: [clusters.{name}]")
+        for name, table in tables(raw.get("clusters", {}), f"{where}: [clusters]")
     ]
     if outlook["slot"] < 60 or outlook["horizon"] < outlook["slot"]:
         raise ConfigError(f"{where}: [outlook]: slot must be at least 1m, and horizon at least one slot")
@@ -222,53 +165,18 @@ def parse(raw: Mapping[str, Any], source: Source) -> Config:
 
 def _site(name: str, table: Mapping[str, Any], power: Mapping[str, float], zones: list[str], where: str) -> Site:
     own = {key: value for key, value in table.items() if key != "partitions"}
-    values = _section(own, CLUSTER + POWER, where, power)
+    values = section(own, CLUSTER + POWER, where, power)
     places = []
-    for partition, inner in _tables(table.get("partitions", {}), f"{where}: partitions"):
+    for partition, inner in tables(table.get("partitions", {}), f"{where}: partitions"):
         inner_where = f"{where[:-1]}.partitions.{partition}]"
-        place = _section(inner, PARTITION + POWER, inner_where, values)
+        place = section(inner, PARTITION + POWER, inner_where, values)
         if place["zone"] not in zones:
             raise ConfigError(
                 f"{inner_where}: zone {place['zone']!r} has no [zones.{place['zone'] or 'NAME'}]"
-                + _nearest(place["zone"], zones)
+                + nearest(place["zone"], zones)
             )
         places.append(Place(partition, place["zone"], Power(*(place[key] for key in Power._fields))))
     return Site(name, values["slurm_conf"], values["filesystem"], tuple(places))
-
-
-def _tables(raw: Any, where: str) -> Iterable[tuple[str, Mapping[str, Any]]]:
-    if not isinstance(raw, dict) or not all(isinstance(table, dict) for table in raw.values()):
-        raise ConfigError(f"{where} must hold tables only")
-    return raw.items()
-
-
-def _section(raw: Any, keys: tuple[Key, ...], where: str, inherited: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    if not isinstance(raw, dict):
-        raise ConfigError(f"{where} must be a table")
-    _known(raw, [key.name for key in keys], where)
-    values = {}
-    for key in keys:
-        if key.name not in raw and inherited and key.name in inherited:
-            values[key.name] = inherited[key.name]
-            continue
-        try:
-            values[key.name] = key.read(raw.get(key.name, key.default))
-        except ValueError as error:
-            raise ConfigError(f"{where}: {key.name} = {raw[key.name]!r}: must be {error}") from None
-    return values
-
-
-def _known(raw: Mapping[str, Any], names: Iterable[str], where: str) -> None:
-    for name in raw:
-        if name not in (known := list(names)):
-            raise ConfigError(f"{where}: unknown key {name!r}{_nearest(name, known)}")
-
-
-def _nearest(name: str, known: Iterable[str]) -> str:
-    import difflib
-
-    close = difflib.get_close_matches(name, list(known), 1, 0.5)
-    return f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(known)}"
 
 
 # printing
@@ -286,13 +194,13 @@ def render(config: Config) -> str:
     lines += ["# What hardware draws. Clusters and partitions may say otherwise, with the same keys.", "[power]"]
     lines += _render(POWER, {key.name: key.default for key in POWER})
     lines += ["# Zones of the electricity grid, by the names that Electricity Maps uses."]
-    for number, zone in enumerate(config.zones):
-        lines += [f"[zones.{_bare(zone.name)}]", *_render(ZONE, zone._asdict(), comments=number == 0)]
+    for order, zone in enumerate(config.zones):
+        lines += [f"[zones.{_bare(zone.name)}]", *_render(ZONE, zone._asdict(), comments=order == 0)]
     lines += ["# Clusters by their ClusterName, and the partitions that jobs may be placed in: no other is ever used."]
-    for number, site in enumerate(config.sites):
+    for order, site in enumerate(config.sites):
         zone_name = site.places[0].zone if site.places else ""
         values = {"zone": zone_name, "slurm_conf": site.slurm_conf, "filesystem": site.filesystem}
-        lines += [f"[clusters.{_bare(site.name)}]", *_render(CLUSTER, values, comments=number == 0)]
+        lines += [f"[clusters.{_bare(site.name)}]", *_render(CLUSTER, values, comments=order == 0)]
         for place in site.places:
             lines += [f"[clusters.{_bare(site.name)}.partitions.{_bare(place.partition)}]"]
             if place.zone != zone_name:

@@ -62,7 +62,8 @@ class Board:
         longest = run.max(1, initial=0)
         self.alike = np.all((run == longest[:, None]) | (run == 0), axis=1)  # [K] runs as long at every location
         self.longest = longest.tolist()
-        self.one_lane = (np.diff(tables.lane_of_kind) <= 1).tolist()
+        # [K] whether every location allows the starts that the owner allows, and no others
+        self.plain = ((np.diff(tables.lane_of_kind) <= 1) & ~np.any(tables.lag > 0, axis=1)).tolist()
         self.location = np.full(len(items), -1, dtype=np.int64)
         self.start = np.full(len(items), -1, dtype=np.int64)
         self.set_costs(by)
@@ -140,17 +141,23 @@ class Board:
         else:
             end = np.arange(width) + np.minimum(tables.run[kind], longest)[:, None]
             room = np.take_along_axis(count, end, 1) == count[:, :width]
-        if not self.one_lane[kind]:
-            start = np.arange(first, last + 1)
-            room &= start >= (self.earliest[item] + tables.lag[kind])[:, None]
-            if self.finish_by[item] < NO_END and not late:
-                room &= start + tables.run[kind][:, None] <= self.finish_by[item]
-        return room
+        return room & self.opens(item, first, last, late)
+
+    def opens(self, item: int, first: int, last: int, late: bool = False) -> Bools | bool:
+        """[L, last - first + 1] the starts that each location allows an item: after its data has come, before its finish-by."""
+        kind, tables = int(self.kind[item]), self.tables
+        if self.plain[kind]:
+            return True
+        start = np.arange(first, last + 1)
+        may = start >= (self.earliest[item] + tables.lag[kind])[:, None]
+        if self.finish_by[item] < NO_END and not late:
+            may &= start + tables.run[kind][:, None] <= self.finish_by[item]
+        return may
 
     def window(self, item: int) -> tuple[int, int]:
         """First and last start that any location allows; empty if the last is before the first."""
         first, last = int(self.earliest[item]), int(self.latest[item])
-        if self.finish_by[item] < NO_END or not self.one_lane[self.kind[item]] or self.tables.lag[self.kind[item]].any():
+        if self.finish_by[item] < NO_END or not self.plain[self.kind[item]]:
             kind = self.kind[item]
             allowed = self.tables.problem.profiles.allowed[kind]
             if not allowed.any():
@@ -220,7 +227,8 @@ class Board:
         where = np.flatnonzero(allowed & np.all(tables.use[kind] * self.amount[item] <= most * (1 + FITS), axis=1))
         if not len(where):
             return None
-        return int(where[self.costs(kind)[where, -1].argmin()]), max(tables.slots, first)
+        location = int(where[self.costs(kind)[where, -1].argmin()])
+        return location, max(tables.slots, first + int(tables.lag[kind, location]))
 
     # sums
 

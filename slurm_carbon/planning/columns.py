@@ -53,7 +53,7 @@ class Tables:
                 self.pool[location, i] = q
                 self.use[:, location, i] = use[:, location, q]
         longest = (problem.profiles.run_h * problem.profiles.run_share.max(1, initial=0)[:, None]).max(initial=0)
-        points = self.slots + int(np.ceil(longest / places.slot_h)) + 2
+        points = self.slots + int(self.lag.max(initial=0)) + int(np.ceil(longest / places.slot_h)) + 2
         beyond = places.beyond_g_per_kwh
         self.mean = _running(places.intensity_g_per_kwh, beyond, places.slot_h, points)  # [L, H']
         sample = places.scenarios_g_per_kwh if problem.risk_weight > 0 else None

@@ -23,7 +23,8 @@ IMPROVED = 30_000  # items: of more than that, single steps change too little to
 STEPS = 20  # of improvement for each item, without a limit of time
 RELAXED = 200_000  # columns up to which the relaxation is solved as well
 RELAXED_S = 4.0  # seconds that have to be left for it
-EXACT = 6000  # columns up to which an exact solution is tried
+SMALL = 1000  # columns up to which the exact solution is tried first,
+EXACT = 6000  # and those up to which it is tried last
 EXACT_S = 20.0  # for as long
 
 
@@ -64,9 +65,10 @@ class Planner:
 
     def __init__(
         self, problem: Problem, limit_s: float | None = None, *, by: Multipliers | None = None, seed: int = 0,
-        watch: Callable[[Progress], None] | None = None, clock: Callable[[], float] = time.monotonic,
+        exact: bool = True, watch: Callable[[Progress], None] | None = None, clock: Callable[[], float] = time.monotonic,
     ) -> None:  # fmt: skip
         self.problem, self.limit_s, self.seed, self.watch, self.clock = problem, limit_s, seed, watch, clock
+        self.exact = exact  # branch and bound, where there are few columns
         self.began = clock()
         self.stop = False
         self.tables = Tables(problem)
@@ -80,9 +82,13 @@ class Planner:
         """The best plan within the limit; without one, that of a fixed amount of work, the same on every machine."""
         dual, by = self._price()
         board = Board(self.tables, Items.of(self.tables), by)
+        columns = self._columns(board)
+        if columns <= SMALL:
+            self._prove(board, dual, by)
         self._dive(board, by, dual.unit_g)
         self._improve(board)
-        self._prove(board, dual, by)
+        if SMALL < columns <= EXACT:
+            self._prove(board, dual, by)
         if self.best is not None:
             board.restore(self.best[1])
         plan = board.plan()
@@ -141,7 +147,7 @@ class Planner:
         longest_s = 0.0
         rounds, evaluations = self._effort(len(board.items))
         number = 0
-        while number == 0 or not self._enough(number, longest_s, len(board.items)):
+        while not self._proven() and (number == 0 or not self._enough(number, longest_s, len(board.items))):
             more, finer, smoothing, noise = KINDS[number if number < len(KINDS) else 2]
             before = self.clock()
             board.restore(empty)
@@ -192,7 +198,7 @@ class Planner:
 
     def _improve(self, board: Board) -> None:
         """Step by step from the best, until the time is over."""
-        if len(board.items) > IMPROVED or self.best is None or self.over():
+        if len(board.items) > IMPROVED or self.best is None or self.over() or self._proven():
             return
         board.restore(self.best[1])
         improver = Improver(board, np.random.default_rng(self.seed + 2))
@@ -210,18 +216,25 @@ class Planner:
         verdict = self._keep(board)
         self._note("improvement", f"{improver.steps} steps to {verdict.cost_g:.6g} g")
 
+    def _columns(self, board: Board) -> int:
+        return int(self.tables.stretch[self.tables.class_of[board.items.job]].sum()) * self.tables.count
+
+    def _proven(self) -> bool:
+        """Whether the best plan is optimal, as far as floating point can tell."""
+        return self.best is not None and self.best[0][:3] == (0, 0, 0.0) and self.best[0][3] <= self.bound_g * (1 + 1e-8)
+
     def _prove(self, board: Board, dual: Dual, by: Multipliers) -> None:
         """The exact optimum, for a handful of jobs."""
-        columns = int(self.tables.stretch[self.tables.class_of[board.items.job]].sum()) * self.tables.count
-        plain = self.best is not None and not self.best[0][1] and not self.problem.accounts and self.tables.samples is None
-        if not plain or not 0 < columns <= EXACT or self.stop:
+        if not self.exact or self.problem.accounts or self.tables.samples is not None or self.stop or self._proven():
             return
+        classes = np.searchsorted(dual.columns.classes, self.tables.class_of[board.items.job])
+        if not np.all(np.isin(self.tables.class_of[board.items.job], dual.columns.classes)):
+            return  # somebody has no start at all
         left_s = EXACT_S if self.limit_s is None else min(EXACT_S, self.left())
         if left_s <= 0:
             return
         from slurm_carbon.planning.relax import exact
 
-        classes = np.searchsorted(dual.columns.classes, self.tables.class_of[board.items.job])
         found = exact(dual, by, classes, board.amount, left_s)
         if isinstance(found, str):
             self._note("exact solution", found)

@@ -13,7 +13,7 @@ at most risk weight / ((1 - level) S): the dual of the conditional value at risk
 
 import numpy as np
 from scipy import sparse
-from scipy.optimize import minimize
+from scipy.optimize import Bounds, minimize
 
 from slurm_carbon.planning.columns import Columns, Multipliers, Tables, running_prices
 from slurm_carbon.planning.problem import Floats, Ints
@@ -156,7 +156,7 @@ class Dual:
         if not count + accounts or not self.columns.size:
             return by
         point = np.minimum(np.concatenate((by.price.ravel(), by.budget)) / scale, HIGHEST)
-        limits = np.repeat([[0.0, HIGHEST]], len(point), 0)
+        limits = Bounds(np.zeros(len(point)), np.full(len(point), HIGHEST))
         result = minimize(
             downhill, point, jac=True, method="L-BFGS-B", bounds=limits,
             options={"maxiter": evaluations, "maxfun": 2 * evaluations, "maxcor": 10, "ftol": 1e-9, "gtol": 1e-9},

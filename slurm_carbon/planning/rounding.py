@@ -14,10 +14,10 @@ import numpy as np
 from slurm_carbon.planning.board import Board
 from slurm_carbon.planning.columns import Multipliers
 from slurm_carbon.planning.prices import SEARCHED, Dual, heat_g, sampled
-from slurm_carbon.planning.problem import Floats
+from slurm_carbon.planning.problem import NO_END, Floats
 
 RUINED = 10  # items at most that one step takes off
-TRIES = 400  # to make room for an item that found none
+TRIES = 200, 2000  # to make room for an item that found none; and for all of them, with 20 more for each
 
 Stop = Callable[[], bool]
 
@@ -75,11 +75,20 @@ class Improver:
         placed = np.flatnonzero(board.location >= 0)
         self.grams = np.zeros(len(board.items))
         self.grams[placed] = board.grams(placed)
+        late = placed[board.start[placed] > board.latest[placed]]
+        over = [i for i in placed if board.finish_by[i] < NO_END and not self._in_time(int(i))]
+        late = np.union1d(late, over).astype(np.int64)
+        self.grams[late] += self.grams.sum()  # to get a late one into its window is worth any cost
         self.run = board.tables.run[board.kind, np.maximum(board.location, 0)]
         members = board.tables.problem.places.pool_members
         self.shares = (members.T.astype(int) @ members) > 0  # [L, L] draw on a common pool
         self.pooled = bool(self.shares.sum() > len(self.shares))
         self.steps = 0
+
+    def _in_time(self, item: int) -> bool:
+        board = self.board
+        end = board.start[item] + board.tables.run[board.kind[item], board.location[item]]
+        return bool(end <= board.finish_by[item])
 
     def step(self) -> float:
         """One attempt. Returns the change of the cost in g, never above zero."""
@@ -93,7 +102,7 @@ class Improver:
         """Make room for items that found none by moving others. Returns those that still have none."""
         board, random = self.board, self.random
         waiting, given_up = sorted(absent, key=lambda item: self.size[item]), []
-        for _ in range(TRIES * len(absent)):
+        for _ in range(min(TRIES[0] * len(absent), TRIES[1] + 20 * len(absent))):
             if not waiting or stop():
                 break
             item = waiting.pop()
@@ -102,7 +111,7 @@ class Improver:
                 continue
             first, last = board.window(item)
             cost = board.costs(int(board.kind[item]))[:, first : max(first, last + 1)]
-            choice = np.flatnonzero(np.isfinite(cost).ravel())
+            choice = np.flatnonzero((np.isfinite(cost) & board.opens(item, first, first + cost.shape[1] - 1)).ravel())
             moved = None
             if len(choice):
                 location, slot = divmod(int(choice[random.integers(len(choice))]), cost.shape[1])
@@ -147,6 +156,8 @@ class Improver:
         board, random = self.board, self.random
         first, last = int(board.earliest[seed]), int(board.latest[seed]) + board.longest[board.kind[seed]]
         near = np.flatnonzero((board.start < last) & (board.start + self.run > first) & (board.location >= 0))
+        if not len(near):
+            return 0.0
         ruined = np.unique(np.append(near[random.integers(0, len(near), int(random.integers(1, RUINED)))], seed))
         before = [(int(i), int(board.location[i]), int(board.start[i])) for i in ruined]
         for item in ruined.tolist():
@@ -166,7 +177,8 @@ class Improver:
         here, start = int(board.location[seed]), int(board.start[seed])
         if not first <= start <= last:
             return 0.0
-        options = np.flatnonzero(cost.ravel() < cost[here, start - first] * (1 - 1e-9))
+        better = (cost < cost[here, start - first] * (1 - 1e-9)) & board.opens(seed, first, last)
+        options = np.flatnonzero(better)
         if not len(options):
             return 0.0
         location, slot = divmod(int(options[random.integers(len(options))]), cost.shape[1])

@@ -1,0 +1,1 @@
+"""The planner, against a reference that shares no code with it."""
