@@ -32,7 +32,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="slurm-carbon", description="Carbon-aware placement of Slurm jobs.")
     parser.add_argument("--version", action="version", version=f"slurm-carbon {__version__}")
     parser.add_argument("--config", metavar="FILE", help="the configuration (default: $SLURM_CARBON_CONFIG, or the site's)")
-    nouns = parser.add_subparsers(required=True, metavar="outlook | config")
+    nouns = parser.add_subparsers(required=True, metavar="outlook | plan | config")
 
     outlook = nouns.add_parser("outlook", help="the published forecast and facts that jobs are placed by")
     verbs = outlook.add_subparsers(required=True, metavar="refresh | show | plot")
@@ -48,6 +48,15 @@ def _parser() -> argparse.ArgumentParser:
     plot.add_argument("--mark", metavar="TEXT", help="a job's comment: its planned window is drawn in")
     plot.add_argument("--run-time", metavar="DURATION", default="1h", help="of that job (default: 1h)")
     plot.set_defaults(run=_plot)
+
+    plan = nouns.add_parser("plan", help="place the tasks of a file together over locations and time")
+    plan.add_argument("file", metavar="FILE", help="tasks and locations, TOML or JSON: see etc/examples/plan.toml")
+    plan.add_argument("--json", action="store_true", help="everything as JSON, prices included")
+    plan.add_argument("--plot", metavar="FILE", help="draw the plan: PNG, SVG or PDF, by its ending (needs the extra `plots`)")
+    plan.add_argument(
+        "--solver-time", metavar="DURATION", help="go on improving for that long (default: a fixed amount of work)"
+    )
+    plan.set_defaults(run=_plan)
 
     config = nouns.add_parser("config", help="the site's configuration")
     verbs = config.add_subparsers(required=True, metavar="show | check | init")
@@ -125,6 +134,49 @@ def _plot(words: argparse.Namespace) -> int:
             raise UsageError(f"--mark {words.mark!r}: no mark of slurm-carbon in it")
     plots.outlook_figure(outlook, now, words.output, mark, duration_s(words.run_time))
     print(words.output)
+    return 0
+
+
+def _plan(words: argparse.Namespace) -> int:
+    import signal
+
+    from slurm_carbon import planfile
+    from slurm_carbon.planning.planner import Planner, Progress
+    from slurm_carbon.report import plan as reports
+    from slurm_carbon.units import duration_s
+
+    limit_s = None if words.solver_time is None else duration_s(words.solver_time)
+    problem = planfile.load(words.file)
+
+    def watch(progress: Progress) -> None:
+        gap = (progress.best_g / progress.bound_g - 1) * 100 if progress.bound_g > 0 else 0.0
+        best = f"best {progress.best_g:.6g} g, at most {gap:.2f} % too much" if gap < float("inf") else "no plan yet"
+        print(f"\r\x1b[K{progress.seconds:.0f} s, {progress.doing}: {best}", end="", file=sys.stderr, flush=True)
+
+    planner = Planner(problem, limit_s, watch=watch if sys.stderr.isatty() else None)
+
+    def end(_signal: int, _frame: object) -> None:
+        planner.stop = True  # it ends with the best plan so far; a second time ends at once
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    before = signal.signal(signal.SIGINT, end)
+    try:
+        outcome = planner.run()
+    finally:
+        signal.signal(signal.SIGINT, before)
+        if sys.stderr.isatty():
+            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+    others = reports.compared(problem)
+    if words.plot:
+        from slurm_carbon.report import plots
+
+        plots.plan_figure(problem, outcome, words.plot)
+    if words.json:
+        print(json.dumps(reports.as_json(problem, outcome, others), indent=1, allow_nan=False))
+    else:
+        print("\n".join(reports.table(problem, outcome, others)))
+        if words.plot:
+            print(words.plot)
     return 0
 
 

@@ -23,9 +23,8 @@ IMPROVED = 30_000  # items: of more than that, single steps change too little to
 STEPS = 20  # of improvement for each item, without a limit of time
 RELAXED = 200_000  # columns up to which the relaxation is solved as well
 RELAXED_S = 4.0  # seconds that have to be left for it
-SMALL = 1000  # columns up to which the exact solution is tried first,
-EXACT = 6000  # and those up to which it is tried last
-EXACT_S = 20.0  # for as long
+EXACT = 1500  # columns up to which the exact solution is tried
+SAME = 1e-7  # relative: what solvers and floating point cannot tell apart
 
 
 @dataclass(frozen=True)
@@ -52,7 +51,7 @@ class Outcome:
     def gap(self) -> float:
         """How far above the bound it is at most: (cost - bound) / bound."""
         over_g = self.verdict.cost_g - self.bound_g
-        if over_g <= 1e-9 * abs(self.bound_g):
+        if over_g <= SAME * abs(self.bound_g):
             return 0.0
         return over_g / self.bound_g if self.bound_g > 0 else float("inf")
 
@@ -82,13 +81,9 @@ class Planner:
         """The best plan within the limit; without one, that of a fixed amount of work, the same on every machine."""
         dual, by = self._price()
         board = Board(self.tables, Items.of(self.tables), by)
-        columns = self._columns(board)
-        if columns <= SMALL:
-            self._prove(board, dual, by)
+        self._prove(board, dual, by)
         self._dive(board, by, dual.unit_g)
         self._improve(board)
-        if SMALL < columns <= EXACT:
-            self._prove(board, dual, by)
         if self.best is not None:
             board.restore(self.best[1])
         plan = board.plan()
@@ -216,26 +211,22 @@ class Planner:
         verdict = self._keep(board)
         self._note("improvement", f"{improver.steps} steps to {verdict.cost_g:.6g} g")
 
-    def _columns(self, board: Board) -> int:
-        return int(self.tables.stretch[self.tables.class_of[board.items.job]].sum()) * self.tables.count
-
     def _proven(self) -> bool:
         """Whether the best plan is optimal, as far as floating point can tell."""
-        return self.best is not None and self.best[0][:3] == (0, 0, 0.0) and self.best[0][3] <= self.bound_g * (1 + 1e-8)
+        return self.best is not None and self.best[0][:3] == (0, 0, 0.0) and self.best[0][3] <= self.bound_g * (1 + SAME)
 
     def _prove(self, board: Board, dual: Dual, by: Multipliers) -> None:
         """The exact optimum, for a handful of jobs."""
-        if not self.exact or self.problem.accounts or self.tables.samples is not None or self.stop or self._proven():
+        columns = int(self.tables.stretch[self.tables.class_of[board.items.job]].sum()) * self.tables.count
+        simple = not self.problem.accounts and self.tables.samples is None
+        if not self.exact or not simple or not 0 < columns <= EXACT or self.over():
             return
         classes = np.searchsorted(dual.columns.classes, self.tables.class_of[board.items.job])
         if not np.all(np.isin(self.tables.class_of[board.items.job], dual.columns.classes)):
             return  # somebody has no start at all
-        left_s = EXACT_S if self.limit_s is None else min(EXACT_S, self.left())
-        if left_s <= 0:
-            return
         from slurm_carbon.planning.relax import exact
 
-        found = exact(dual, by, classes, board.amount, left_s)
+        found = exact(dual, by, classes, board.amount, None if self.limit_s is None else self.left(0.5))
         if isinstance(found, str):
             self._note("exact solution", found)
             return

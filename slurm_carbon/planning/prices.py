@@ -16,7 +16,7 @@ from scipy import sparse
 from scipy.optimize import Bounds, minimize
 
 from slurm_carbon.planning.columns import Columns, Multipliers, Tables, running_prices
-from slurm_carbon.planning.problem import Floats, Ints
+from slurm_carbon.planning.problem import Floats, Ints, Problem
 
 SMOOTHING = (0.3, 0.1, 0.03, 0.01, 0.003)  # shares of the mean cost of a unit of capacity
 EVALUATIONS = 40  # for each of them
@@ -220,3 +220,17 @@ def solve(dual: Dual, by: Multipliers, evaluations: int = EVALUATIONS) -> tuple[
             best, bound_g = by, here_g
     dual.set_emissions(best)
     return best, bound_g
+
+
+def per_hour(problem: Problem, by: Multipliers) -> dict[str, dict[str, Floats]]:
+    """Per location and resource, [T] the price of a unit for an hour in g: what a single job is placed against.
+
+    A location pays for every pool that it draws on. Zero where there is room.
+    """
+    places = problem.places
+    found: dict[str, dict[str, Floats]] = {name: {} for name in places.locations}
+    for pool, resource in enumerate(places.pool_resource):
+        for location in np.flatnonzero(places.pool_members[pool]):
+            of = found[places.locations[location]]
+            of[resource] = of.get(resource, 0.0) + by.price[pool] / places.slot_h
+    return found

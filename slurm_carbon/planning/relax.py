@@ -26,6 +26,7 @@ from slurm_carbon.planning.problem import Bools, Floats, Ints
 
 CHEAPEST = 24  # columns of a class to begin with
 ROUNDS = 6
+NODES = 2000  # of branch and bound, so that it ends everywhere at the same place
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,14 +104,14 @@ def relax(
     return Relaxed(value_g, bound_g, best, int(taken.sum()), rounds, why)
 
 
-def exact(dual: Dual, by: Multipliers, owners: Ints, amounts: Floats, limit_s: float) -> Exact | str:
+def exact(dual: Dual, by: Multipliers, owners: Ints, amounts: Floats, limit_s: float | None) -> Exact | str:
     """The best integral solution that HiGHS finds in a time, for items of given classes and sizes; or why there is none.
 
     For a handful of jobs: of more than some sixty, branch and bound proves nothing in a minute.
     """
     chosen = _columns(dual, owners, amounts)
     program = _Program(dual, chosen, by, integral=True)
-    why = program.solve("HIGHS", limit_s, {"mip_rel_gap": 1e-9})
+    why = program.solve("HIGHS", limit_s, {"mip_rel_gap": 1e-9, "mip_max_nodes": NODES})
     if why:
         return why
     taken = np.flatnonzero(program.taken() > 0.5)
@@ -158,7 +159,7 @@ class _Program:
         number = len(chosen.owner)
         emission_g = dual.emission_g[chosen.location, chosen.cell] * chosen.weight
         cost_g = emission_g + dual.delay_g[chosen.cell] * chosen.weight
-        self.constant_g = dual.constant_g
+        self.constant_g, self.cost_g = dual.constant_g, cost_g
         self.scale_g = max(float(np.abs(cost_g).mean()), 1e-300)
         one = sparse.csr_matrix((np.ones(number), (chosen.owner, np.arange(number))))
         # what starts and ends, from the matrix that prices the columns; pools in shares of their capacity
@@ -188,7 +189,7 @@ class _Program:
         try:
             with quiet():
                 self.program.solve(solver=solver, **_options(solver, limit_s, options or {}))  # type: ignore[no-untyped-call]
-        except (cp.SolverError, ValueError, ArithmeticError) as error:
+        except (cp.SolverError, ValueError, ArithmeticError, MemoryError) as error:
             return f"{solver}: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
         if self.program.status not in (cp.OPTIMAL, cp.OPTIMAL_INACCURATE, cp.USER_LIMIT) or self.x.value is None:
             return f"{solver}: {self.program.status}"
@@ -196,7 +197,7 @@ class _Program:
 
     def value_g(self) -> float:
         """The value of the program."""
-        return float(self.program.value) * self.scale_g + self.constant_g
+        return float(self.cost_g @ self.x.value) + self.constant_g
 
     def taken(self) -> Floats:
         """How far each column is taken."""

@@ -99,44 +99,48 @@ class Improver:
         return self._shuffle(seed) if self.random.random() < 0.5 else self._push(seed)
 
     def rescue(self, absent: list[int], stop: Stop) -> list[int]:
-        """Make room for items that found none by moving others. Returns those that still have none."""
+        """Make room for items that found none by moving others. Returns those that still have none.
+
+        Who is left out changes by the way, mostly to smaller items, and the least that was left out is what counts.
+        """
         board, random = self.board, self.random
-        waiting, given_up = sorted(absent, key=lambda item: self.size[item]), []
-        for _ in range(min(TRIES[0] * len(absent), TRIES[1] + 20 * len(absent))):
-            if not waiting or stop():
+        best = sum(self.size[absent]), list(absent), board.state()
+        for turn in range(min(TRIES[0] * len(absent), TRIES[1] + 20 * len(absent))):
+            if not absent or stop():
                 break
-            item = waiting.pop()
+            item = absent.pop(int(random.integers(len(absent))) if turn % 2 else int(np.argmax(self.size[absent])))
             if board.place(item):
                 self._note(item)
-                continue
-            first, last = board.window(item)
-            cost = board.costs(int(board.kind[item]))[:, first : max(first, last + 1)]
-            choice = np.flatnonzero((np.isfinite(cost) & board.opens(item, first, first + cost.shape[1] - 1)).ravel())
-            moved = None
-            if len(choice):
-                location, slot = divmod(int(choice[random.integers(len(choice))]), cost.shape[1])
-                moved = self._force(item, location, first + slot)
-            if moved is None:
-                given_up.append(item)
             else:
-                waiting += moved
-            if not waiting and len(given_up) > 0:
-                waiting, given_up = sorted(given_up, key=lambda item: self.size[item]), []
-        return waiting + given_up
+                out = self._force(item, self.size[item] * (1.0 if random.random() < 0.9 else 1.5))
+                absent += [item] if out is None else out
+            if sum(self.size[absent]) < best[0]:
+                best = sum(self.size[absent]), list(absent), board.state()
+        board.restore(best[2])
+        return best[1]
 
-    def _force(self, item: int, location: int, start: int) -> list[int] | None:
-        """Put an item where others are, and those elsewhere. Returns whom that leaves out, if they are less; else None."""
+    def _force(self, item: int, most: float) -> list[int] | None:
+        """Put an item somewhere in its window, and whoever is there elsewhere. Returns whom that leaves out.
+
+        None, and nothing is changed, if that is not possible, or leaves out as much as `most`.
+        """
         board = self.board
+        first, last = board.window(item)
+        cost = board.costs(int(board.kind[item]))[:, first : max(first, last + 1)]
+        choice = np.flatnonzero((np.isfinite(cost) & board.opens(item, first, first + cost.shape[1] - 1)).ravel())
+        if not len(choice):
+            return None
+        location, slot = divmod(int(choice[self.random.integers(len(choice))]), cost.shape[1])
         before: list[tuple[int, int, int]] = []
-        off = self._clear(item, location, start, before)
+        off = self._clear(item, location, first + slot, before)
         if off is None:
             return None
-        board.put(item, location, start)
+        board.put(item, location, first + slot)
         done = [item]
         out: list[int] = []
         for other in sorted(off, key=lambda x: -self.size[x]):
             (done if board.place(other) else out).append(other)
-        if sum(self.size[x] for x in out) >= self.size[item]:
+        if sum(self.size[x] for x in out) >= most:
             for other in done:
                 board.drop(other)
             for other, place, at in before:

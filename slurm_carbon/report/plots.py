@@ -10,6 +10,9 @@ from slurm_carbon.units import duration_text, mass_text, utc
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from slurm_carbon.planning.planner import Outcome
+    from slurm_carbon.planning.problem import Floats, Problem
+
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")  # Okabe and Ito: told apart by everybody
 SHOWN_S = 36 * 3600
 
@@ -67,6 +70,70 @@ def outlook_figure(outlook: Outlook, now_epoch_s: int, path: str, mark: Mark | N
         )
     else:
         axes.set_title("Expected carbon intensity of electricity", fontsize="medium", loc="left")
+    _save(figure, path)
+
+
+def plan_figure(problem: "Problem", outcome: "Outcome", path: str) -> None:
+    """A plan as a Gantt chart: a row a location, its intensity behind, a bar a task, as high as its share of the room."""
+    import numpy as np
+
+    places, jobs, plan = problem.places, problem.jobs, outcome.plan
+    count = len(places.locations)
+    figure = _figure(10, 1.2 + 1.1 * count)
+    axes = figure.subplots(count, 1, sharex=True, squeeze=False)[:, 0]
+    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter, date2num
+
+    def x(slot: float) -> float:
+        return float(date2num(utc(places.start_epoch_s + slot * places.slot_s)))
+
+    run = problem.profiles.run_h[jobs.profile[plan.job], plan.location] / places.slot_h
+    last = float(max((plan.start + run).max(initial=0) + 2, min(places.slots, 24)))
+    shown = min(int(np.ceil(last)), places.intensity_g_per_kwh.shape[1])
+    most = float(places.intensity_g_per_kwh[:, :shown].max(initial=1)) or 1.0
+    for location, (name, one) in enumerate(zip(places.locations, axes, strict=True)):
+        edges = [x(slot) for slot in range(shown + 1)]
+        grams = places.intensity_g_per_kwh[location, :shown]
+        one.stairs(grams, edges, fill=True, color="0.88")
+        one.set_ylim(0, most * 1.08)
+        one.set_ylabel(name, rotation=0, ha="right", va="center")
+        one.tick_params(axis="y", labelsize="x-small")
+        here = np.flatnonzero(plan.location == location)
+        for row, low, high in zip(here, *_rows(plan.start[here], run[here]), strict=True):
+            begin, job = x(plan.start[row]), int(plan.job[row])
+            colour = _COLOURS[job % len(_COLOURS)]
+            width = x(plan.start[row] + run[row]) - begin
+            one.broken_barh([(begin, width)], (low * most, (high - low) * most * 0.92), color=colour, alpha=0.85)
+            if len(plan) <= 40:
+                label = jobs.name(job) + (f" x {plan.tasks[row]}" if plan.tasks[row] > 1 else "")
+                one.text(begin + width / 2, (low + high) / 2 * most, label, ha="center", va="center", fontsize="small")
+    axes[-1].set_xlim(x(0), x(last))
+    axes[-1].set_xlabel("UTC")
+    locator = AutoDateLocator()
+    axes[-1].xaxis.set_major_locator(locator)
+    axes[-1].xaxis.set_major_formatter(ConciseDateFormatter(locator))
+    figure.supylabel("g CO2e per kWh", fontsize="small")
+    proven = "proven optimal" if outcome.gap <= 1e-6 else f"at most {100 * outcome.gap:.2g} % above the best possible"
+    axes[0].set_title(f"{mass_text(outcome.verdict.emissions_g)} CO2e, {proven}", fontsize="medium", loc="left")
+    _save(figure, path)
+
+
+def _rows(start: "Floats", run: "Floats") -> tuple[list[float], list[float]]:
+    """Lower and upper edge of each bar, as shares of the height, so that no two of them overlap."""
+    ends: list[float] = []
+    row_of = []
+    for begin, length in sorted(zip(start.tolist(), run.tolist(), strict=True)):
+        row = next((row for row, end in enumerate(ends) if end <= begin), len(ends))
+        ends[row : row + 1] = [begin + length]
+        row_of.append(row)
+    height = 1 / max(1, len(ends))
+    order = sorted(range(len(row_of)), key=lambda i: (start[i], run[i]))
+    rows = [0] * len(row_of)
+    for place, item in enumerate(order):
+        rows[item] = row_of[place]
+    return [row * height for row in rows], [(row + 1) * height for row in rows]
+
+
+def _save(figure: "Figure", path: str) -> None:
     try:
         figure.savefig(path, dpi=130)
     except (OSError, ValueError) as error:
