@@ -3,8 +3,8 @@
 Jobs arrive over the first 70 % of the horizon; run times are lognormal (median 3 h, 30 min to 48 h), widths powers of two
 with a heavy tail, power 3, 6, 10 or 15 W a core. A quarter may not be delayed, the others by up to 48 h. Every job could
 run at its home, first come first served with backfill, and may wait as long as it would there: a plan exists. `load` is
-the work over the capacity while jobs arrive. Sites emit 25 to 690 g/kWh in the mean, with a day, a week and noise, times
-a PUE of 1.08 to 1.5.
+the work over the capacity while jobs arrive. The means of the sites go from 25 to 690 g/kWh in equal ratios, with a day, a
+week and noise, times a PUE of 1.08 to 1.5.
 """
 
 import numpy as np
@@ -55,7 +55,7 @@ def week(jobs: int, sites: int, slots: int, slot_s: int = 3600, load: float = 0.
 
 def _grids(random: np.random.Generator, sites: int, slots: int, slot_h: float) -> tuple[Floats, Floats]:
     """[L, H] g/kWh, and [L] PUE."""
-    mean = np.exp(random.uniform(np.log(25), np.log(690), sites))
+    mean = random.permutation(np.geomspace(25, 690, sites)) if sites > 1 else np.full(1, 130.0)
     hour = np.arange(slots) * slot_h
     keep = 0.95**slot_h
     noise = np.zeros((sites, slots))
