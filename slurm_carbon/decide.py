@@ -54,10 +54,11 @@ def decide(
         return Estimate(run_time_s * there.array_waves, power_w(there, location, partition, home), source)
 
     def placed(location: Location, partition: Partition, latest_epoch_s: int) -> Placement:
+        expected = estimate(location, partition)
         return best_start(
-            location, outlook.zones[location.zone], estimate(location, partition),
-            may._replace(latest_epoch_s=latest_epoch_s), delay_g_per_h=outlook.policy.delay_g_per_h,
-            price_g_per_h=price(in_waves(job, partition), location, outlook),
+            location, outlook.zones[location.zone], expected, may._replace(latest_epoch_s=latest_epoch_s),
+            delay_g_per_h=outlook.policy.delay_g_per_h,
+            price_g_per_h=price(in_waves(job, partition), expected, location, outlook),
         )  # fmt: skip
 
     baseline = placed(home_location, home, may.earliest_epoch_s)
@@ -103,17 +104,19 @@ def home_of(job: Job, outlook: Outlook, home_cluster: str) -> tuple[Partition | 
     return default, "" if default else f"cluster {cluster} has no default partition, and no --partition was given"
 
 
-def price(job: Job, location: Location, outlook: Outlook) -> list[float] | None:
+def price(job: Job, estimate: Estimate, location: Location, outlook: Outlook) -> list[float] | None:
     """The congestion price of a job's resources at a location, in g per hour for each slot; None where there is room."""
     total: list[float] | None = None
+    tasks = job.array_tasks
     amounts = {
-        "cores": float(job.cpus),
-        "gpus": float(job.gpus),
-        "nodes": float(job.nodes),
-        "memory_gb": (job.memory_mb_per_node or 0.0) * job.nodes / 1024,
+        "cores": float(job.cpus * tasks),
+        "gpus": float(job.gpus * tasks),
+        "nodes": float(job.nodes * tasks),
+        "memory_gb": (job.memory_mb_per_node or 0.0) * job.nodes * tasks / 1024,
+        "power_kw": estimate.power_w / 1000,
     }
     for resource, prices in outlook.prices_g_per_h.get(location.name, {}).items():
-        amount = amounts[resource] * job.array_tasks
+        amount = amounts[resource]
         if amount and any(prices):
             total = [sum_ + amount * p for sum_, p in zip(total or [0.0] * len(prices), prices, strict=True)]
     return total

@@ -7,16 +7,17 @@ is complete, in range, and neither stale nor from the future. Format 1, all time
     {"format": 1, "generated": T, "max_age_s": ..., "config": {"path": ..., "mtime_ns": ..., "size": ...},
      "policy": {...}, "clusters": {NAME: {...}}, "partitions": [...], "locations": [...],
      "zones": {ZONE: {"start": T, "slot_s": 3600, "mean_g_per_kwh": [...], "source": ..., ...}},
-     "prices_g_per_h": {LOCATION: {"cores": [...]}}, "names": [...]}
+     "prices_g_per_h": {LOCATION: {"cores": [...]}}, "priced": T, "names": [...]}
 
-A price is the congestion price of one unit of a resource for an hour, one value a slot of the location's zone; a
-location without one has room.
+A price is the congestion price of one unit of a resource for an hour, one value a slot of the location's zone, from the
+joint plan that was solved at `priced`; a location without one has room.
 """
 
 import os
+from itertools import pairwise
 
 from slurm_carbon.errors import OutlookError
-from slurm_carbon.intensity import Intensity
+from slurm_carbon.intensity import Intensity, Running
 from slurm_carbon.light import NamedTuple, json_loads
 from slurm_carbon.model import Cluster, Location, NodeShape, Partition, Power
 from slurm_carbon.policy import Policy
@@ -30,7 +31,7 @@ FORMAT = 1
 CLOCK_SKEW_S = 300  # how far ahead the clock of the machine that wrote it may be
 MAX_BYTES = 16 << 20
 MAX_G_PER_KWH = 5000.0  # oil at its worst is under 1200
-RESOURCES = ("cores", "gpus", "nodes", "memory_gb")
+RESOURCES = ("cores", "gpus", "nodes", "memory_gb", "power_kw")
 
 Json = dict[str, "Any"]
 
@@ -55,6 +56,7 @@ class Outlook(NamedTuple):
     locations: tuple[Location, ...]
     zones: dict[str, Intensity]
     prices_g_per_h: dict[str, dict[str, list[float]]]
+    priced_epoch_s: int = 0  # when the plan was solved that the prices come from
     names: tuple[str, ...] = ()  # all that --carbon-locations may say, also of what does not answer at the moment
 
     def location(self, cluster: str, partition: str) -> Location | None:
@@ -87,6 +89,29 @@ def check_age(outlook: Outlook, now_epoch_s: int, path: str) -> None:
         raise OutlookError(f"outlook {path}: {duration_text(-age_s)} in the future")
     if age_s > outlook.max_age_s:
         raise OutlookError(f"outlook {path}: stale, {duration_text(age_s)} old of at most {duration_text(outlook.max_age_s)}")
+
+
+def with_prices(
+    outlook: Outlook, prices_g_per_h: dict[str, dict[str, list[float]]], start_epoch_s: int, slot_s: int, solved_epoch_s: int
+) -> Outlook:  # fmt: skip
+    """The outlook with the prices of a plan, whose slots may be others than those of the zones: means over time are kept.
+
+    Where the plan says nothing, before its start or after its end, there is no price.
+    """
+    found: dict[str, dict[str, list[float]]] = {}
+    for location in outlook.locations:
+        grid = outlook.zones[location.zone]
+        edges = [grid.start_epoch_s + slot * grid.slot_s for slot in range(len(grid.mean_g_per_kwh) + 1)]
+        for resource, values in prices_g_per_h.get(location.name, {}).items():
+            total = Running(0, slot_s, [0.0, *values], 0.0)  # one slot without a price, so that it begins with zero
+
+            def until(epoch_s: int, total: Running = total) -> float:
+                return total.at(max(0, epoch_s - start_epoch_s + slot_s))
+
+            means = [max(0.0, until(end) - until(begin)) / grid.slot_s for begin, end in pairwise(edges)]
+            if any(means):
+                found.setdefault(location.name, {})[resource] = means
+    return outlook._replace(prices_g_per_h=found, priced_epoch_s=solved_epoch_s)
 
 
 def write(outlook: Outlook, path: str) -> None:
@@ -125,6 +150,7 @@ def encode(outlook: Outlook) -> Json:
         "locations": [{**x._asdict(), "power": x.power._asdict()} for x in outlook.locations],
         "zones": {zone: _encode_zone(intensity) for zone, intensity in outlook.zones.items()},
         "prices_g_per_h": outlook.prices_g_per_h,
+        "priced": outlook.priced_epoch_s,
         "names": outlook.names,
     }
 
@@ -158,6 +184,7 @@ def decode(raw: Json) -> Outlook:
         locations,
         zones,
         prices,
+        _seconds(raw["priced"]),
         tuple(map(str, raw["names"])),
     )
 

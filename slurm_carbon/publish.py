@@ -64,7 +64,8 @@ def assemble(config: Config, now_epoch_s: int, facts: list[slurm_facts.Facts], p
         partitions,
         tuple(locations),
         {location.zone: zones[location.zone] for location in locations},
-        {x.name: {"cores": [0.0] * len(zones[x.zone].mean_g_per_kwh)} for x in locations},
+        {},
+        0,
         tuple(sorted({n for s in config.sites for p in s.places for n in (s.name, f"{s.name}/{p.partition}", p.zone)})),
     )
 

@@ -1,11 +1,12 @@
 # Completion of slurm-carbon.
 _slurm_carbon() {
-    local current=${COMP_WORDS[COMP_CWORD]} words="--config --version outlook config"
+    local current=${COMP_WORDS[COMP_CWORD]} words="--config --version outlook plan config"
     case "${COMP_WORDS[*]:1:COMP_CWORD-1}" in
         *outlook\ refresh*) words="--facts --record-facts" ;;
         *outlook\ show*) words="--json" ;;
         *outlook\ plot*) words="--output --mark --run-time" ;;
         *outlook*) words="refresh show plot" ;;
+        *\ plan*) words="--json --plot --solver-time" ;;
         *config\ init*) words="--zone --slurm-conf --filesystem" ;;
         *config\ show* | *config\ check*) words="" ;;
         *\ config | config) words="show check init" ;;

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
 import re
 from pathlib import Path
 
-from slurm_carbon import config
+from slurm_carbon import cli, config, planfile
 from slurm_carbon.launch import FLAG_OPTIONS, VALUE_OPTIONS
 from slurm_carbon.narrate import HELP
 
@@ -36,6 +37,34 @@ def test_every_key_is_in_the_manual_with_its_meaning() -> None:
     for keys in (config.POLICY, config.OUTLOOK, config.POWER, config.ZONE, config.CLUSTER, config.PARTITION):
         for key in keys:
             assert f".B {key.name}\n{key.text.replace('`', '')}" in page
+
+
+def test_every_key_of_a_plan_is_in_the_manual_with_its_meaning() -> None:
+    """slurm_carbon_plan.toml(5) is the tables of keys."""
+    page = text("slurm_carbon_plan.toml.5")
+    for keys in (planfile.PLAN, planfile.LOCATION, planfile.TASK, planfile.ACCOUNT, planfile.TRANSFER, planfile.RISK):
+        for key in keys:
+            assert f".B {key.name}\n{key.text.replace('`', '')}" in page
+
+
+def test_every_verb_and_option_is_in_the_manual_and_the_completion() -> None:
+    """slurm-carbon(8) and its completion know what the parser knows."""
+    page, completion = text("slurm-carbon.8"), (ROOT / "etc/completion/slurm-carbon.bash").read_text()
+    found: list[str] = []
+
+    def walk(parser: argparse.ArgumentParser) -> None:
+        for action in parser._actions:
+            found.extend(option for option in action.option_strings if option not in ("-h", "--help"))
+            if isinstance(action, argparse._SubParsersAction):
+                found.extend(action.choices)
+                for inner in action.choices.values():
+                    walk(inner)
+
+    walk(cli._parser())
+    assert {"plan", "--solver-time", "--mark"} <= set(found)
+    for word in set(found) - {"--version"}:
+        assert word in page, word
+        assert word in completion, word
 
 
 def test_readme_names_what_exists() -> None:

@@ -129,3 +129,17 @@ def test_publishing_where_one_may_not_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "o.json" / "x").touch()
     with pytest.raises(OutlookError, match="cannot write"):
         outlooks.write(outlook(), str(tmp_path / "o.json"))
+
+
+def test_prices_of_a_plan_keep_their_means_on_the_slots_of_the_zones() -> None:
+    """Prices on half-hour slots that begin between the zone's hours become hourly ones with the same integral."""
+    world = outlook()
+    prices = {"beta/batch": {"cores": [4.0, 0.0, 2.0, 2.0]}, "alpha/batch": {"cores": [0.0] * 4}}
+    priced = outlooks.with_prices(world, prices, NOW + 900, 1800, NOW + 60)
+    found = priced.prices_g_per_h["beta/batch"]["cores"]
+    assert found[:4] == [pytest.approx(2.0), pytest.approx(1.5), pytest.approx(0.5), 0.0]
+    assert sum(found) * 3600 == pytest.approx(8.0 * 1800)
+    assert "alpha/batch" not in priced.prices_g_per_h  # room for everybody
+    assert outlooks.decode(outlooks.encode(priced)).priced_epoch_s == NOW + 60
+    past = outlooks.with_prices(world, prices, NOW - 7200, 1800, NOW)
+    assert past.prices_g_per_h == {}
