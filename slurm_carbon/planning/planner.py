@@ -75,6 +75,7 @@ class Planner:
         self.evaluation_s = 0.0
         self.bound_g = 0.0
         self.best: tuple[Score, State] | None = None
+        self.at_once: State | None = None
         self.steps: list[str] = []
 
     def run(self) -> Outcome:
@@ -148,13 +149,13 @@ class Planner:
             board.restore(empty)
             absent = dive(board, by, unit_g, more * rounds, finer * evaluations, smoothing, random, noise, self.over)
             if absent:
-                absent = Improver(board, random).rescue(absent, self.over)
+                improver = Improver(board, random)
+                absent = improver.rescue(absent, self.over)
+                absent = improver.fall_back(absent, self._sure(board)) if absent else []
             for item in absent:
                 if (found := board.soonest(item)) is not None:
                     board.put(item, *found)
             verdict = self._keep(board)
-            if verdict.late:
-                self._fall_back(board)
             by = self._respect(board, verdict, by)
             longest_s = max(longest_s, self.clock() - before)
             self._note("dive", f"{verdict.cost_g:.6g} g, {len(verdict.late)} late")
@@ -174,13 +175,13 @@ class Planner:
             return True
         return number >= 3 if self.limit_s is None else self.left(DIVING) < longest_s * 0.7
 
-    def _fall_back(self, board: Board) -> None:
-        """Run at once may keep all windows where a dive did not."""
-        state, empty = board.state(), np.full(len(board.items), -1)
-        board.restore((empty, empty))
-        rules.run_at_once(board)
-        self._keep(board)
-        board.restore(state)
+    def _sure(self, board: Board) -> State:
+        """Run at once, which has a place for every job if the windows were made for it."""
+        if self.at_once is None:
+            alone = Board(self.tables, board.items, self.first)
+            rules.run_at_once(alone)
+            self.at_once = alone.state()
+        return self.at_once
 
     def _respect(self, board: Board, verdict: Verdict, by: Multipliers) -> Multipliers:
         """Weigh the emissions of accounts that overspent more in the next dive."""

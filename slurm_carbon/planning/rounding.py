@@ -11,10 +11,10 @@ from collections.abc import Callable
 
 import numpy as np
 
-from slurm_carbon.planning.board import Board
+from slurm_carbon.planning.board import Board, State
 from slurm_carbon.planning.columns import Multipliers
 from slurm_carbon.planning.prices import SEARCHED, Dual, heat_g, sampled
-from slurm_carbon.planning.problem import NO_END, Floats
+from slurm_carbon.planning.problem import NO_END, Bools, Floats
 
 RUINED = 10  # items at most that one step takes off
 TRIES = 200, 2000  # to make room for an item that found none; and for all of them, with 20 more for each
@@ -119,6 +119,36 @@ class Improver:
         board.restore(best[2])
         return best[1]
 
+    def fall_back(self, absent: list[int], sure: State) -> list[int]:
+        """Give items that found no room the place that a sure plan gives them, and whoever is there the next best one.
+
+        Nobody is left out whom the sure plan has in time: at the worst, all end up where that has them. Returns the others.
+        """
+        board = self.board
+        place, start = sure
+        fixed = np.zeros(len(board.items), dtype=bool)
+        lost: list[int] = []
+        while absent:
+            item = absent.pop()
+            if board.place(item):
+                self._note(item)
+                continue
+            board.location[item], board.start[item] = place[item], start[item]
+            in_time = place[item] >= 0 and start[item] <= board.latest[item] and self._in_time(item)
+            board.location[item] = -1
+            if not in_time:
+                lost.append(item)
+                continue
+            off = self._clear(item, int(place[item]), int(start[item]), [], fixed, len(fixed))
+            if off is None:  # never: those that are fixed leave this room, as they do in the sure plan
+                lost.append(item)
+                continue
+            board.put(item, int(place[item]), int(start[item]))
+            self._note(item)
+            fixed[item] = True
+            absent += off
+        return lost
+
     def _force(self, item: int, most: float) -> list[int] | None:
         """Put an item somewhere in its window, and whoever is there elsewhere. Returns whom that leaves out.
 
@@ -197,18 +227,24 @@ class Improver:
         off.sort(key=lambda item: -self.size[item])
         return self._settle(off, before, [seed])
 
-    def _clear(self, item: int, location: int, start: int, before: list[tuple[int, int, int]]) -> list[int] | None:
+    def _clear(
+        self, item: int, location: int, start: int, before: list[tuple[int, int, int]], fixed: Bools | None = None,
+        most: int = RUINED,
+    ) -> list[int] | None:  # fmt: skip
         """Take rivals off, in random order, until an item fits. Notes in `before` where they were; None: it cannot be."""
         board = self.board
         end = start + int(board.tables.run[board.kind[item], location])
         there = board.location == location
         if self.pooled:
             there = self.shares[location][board.location] & (board.location >= 0)
-        rivals = self.random.permutation(np.flatnonzero(there & (board.start < end) & (board.start + self.run > start)))
+        there &= (board.start < end) & (board.start + self.run > start)
+        if fixed is not None:
+            there &= ~fixed
+        rivals = self.random.permutation(np.flatnonzero(there))
         off: list[int] = []
         fits = self._room(item, location, start, end)
         for rival in rivals.tolist():
-            if fits or len(off) == RUINED:
+            if fits or len(off) == most:
                 break
             before.append((rival, int(board.location[rival]), int(board.start[rival])))
             board.drop(rival)

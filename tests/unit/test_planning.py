@@ -20,6 +20,7 @@ from slurm_carbon.planning.columns import Multipliers, Tables
 from slurm_carbon.planning.planner import Outcome, Planner, Progress
 from slurm_carbon.planning.prices import Dual, capped, per_hour, sampled, solve
 from slurm_carbon.planning.problem import NO_END, Jobs, Places, Plan, Problem, Profiles, check, cvar
+from slurm_carbon.planning.rounding import Improver, dive
 from slurm_carbon.planning.sample import week
 from slurm_carbon.planning.uncertainty import run_times, scenarios
 
@@ -396,3 +397,19 @@ def test_check_finds_what_is_wrong() -> None:
     assert "not" in verdict((0, 7, 0, 1))[0]
     late = check(problem, Plan(*np.array([(0, 0, 2, 1), (1, 0, 1, 1)]).T))
     assert (late.broken, late.late) == ((), (0,))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_falling_back_leaves_nobody_out_whom_run_at_once_has_in_time(seed: int) -> None:
+    """A careless dive leaves jobs without room; with the sure plan to fall back on, all are in time."""
+    problem = week(300, 2, 96, load=0.99, seed=seed)
+    tables, zero = Tables(problem), Multipliers.zero(problem)
+    sure = Board(tables, Items.of(tables), zero)
+    rules.run_at_once(sure)
+    board = Board(tables, Items.of(tables), zero)
+    absent = dive(board, zero, Dual(tables, zero).unit_g, 1, 1, 0.01, np.random.default_rng(0))
+    assert absent
+    improver = Improver(board, np.random.default_rng(0))
+    assert improver.fall_back(absent, sure.state()) == []
+    verdict = check(problem, board.plan())
+    assert verdict.broken == verdict.late == verdict.unplaced == ()
