@@ -7,7 +7,7 @@ from slurm_carbon.errors import UsageError
 from slurm_carbon.estimate.power import power_w
 from slurm_carbon.model import Alternative, Decision, Estimate, Job, Location, Owner, Partition, Placement, Window, Wishes
 from slurm_carbon.outlook import Outlook
-from slurm_carbon.place import best_start
+from slurm_carbon.place import best_start, still_due
 from slurm_carbon.policy import TOO_LATE, choose, in_waves, run_time, why_left_alone, why_not_there, window
 
 
@@ -58,7 +58,7 @@ def decide(
         return best_start(
             location, outlook.zones[location.zone], expected, may._replace(latest_epoch_s=latest_epoch_s),
             delay_g_per_h=outlook.policy.delay_g_per_h,
-            price_g_per_h=price(in_waves(job, partition), expected, location, outlook),
+            price_g_per_h=price(in_waves(job, partition), expected, location, outlook, now_epoch_s),
         )  # fmt: skip
 
     baseline = placed(home_location, home, may.earliest_epoch_s)
@@ -104,8 +104,8 @@ def home_of(job: Job, outlook: Outlook, home_cluster: str) -> tuple[Partition | 
     return default, "" if default else f"cluster {cluster} has no default partition, and no --partition was given"
 
 
-def price(job: Job, estimate: Estimate, location: Location, outlook: Outlook) -> list[float] | None:
-    """The congestion price of a job's resources at a location, in g per hour for each slot; None where there is room."""
+def price(job: Job, estimate: Estimate, location: Location, outlook: Outlook, now_epoch_s: int) -> list[float] | None:
+    """What a job's resources at a location cost now, in g per hour for each slot; None where there is room."""
     total: list[float] | None = None
     tasks = job.array_tasks
     amounts = {
@@ -119,7 +119,10 @@ def price(job: Job, estimate: Estimate, location: Location, outlook: Outlook) ->
         amount = amounts[resource]
         if amount and any(prices):
             total = [sum_ + amount * p for sum_, p in zip(total or [0.0] * len(prices), prices, strict=True)]
-    return total
+    if total is None:
+        return None
+    grid = outlook.zones[location.zone]
+    return still_due(total, grid.start_epoch_s, grid.slot_s, now_epoch_s)
 
 
 def _leave(reason: str) -> Decision:

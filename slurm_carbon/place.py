@@ -6,10 +6,14 @@ of a slot. Its minimum over a window is therefore at the window's first or last 
 of them are tried, so no grid of starts can find a better one.
 """
 
+from itertools import accumulate
+from math import exp
+
 from slurm_carbon.intensity import Intensity, Running
 from slurm_carbon.model import Estimate, Location, Placement, Window
 
 SAME = 1e-9  # relative: what floating point cannot tell apart is no reason to wait
+PERISHES_S = 3600.0  # how fast a congestion price falls as its slot comes near; found by `scripts/bench prices`
 
 
 def rate_g_per_s(intensity: Intensity, estimate: Estimate, price_g_per_h: list[float]) -> Running:
@@ -22,6 +26,17 @@ def rate_g_per_s(intensity: Intensity, estimate: Estimate, price_g_per_h: list[f
     if price_g_per_h:
         rates = [rate + price / 3600 for rate, price in zip(rates, price_g_per_h, strict=True)]
     return Running(intensity.start_epoch_s, intensity.slot_s, rates, intensity.beyond_g_per_kwh * g_per_s)
+
+
+def still_due(price_g_per_h: list[float], start_epoch_s: int, slot_s: int, now_epoch_s: int) -> list[float]:
+    """What is left of a congestion price at the time of a submission, slot by slot.
+
+    A price stands for those who are still to come, and who could use a slot better. Fewer of them can come the nearer
+    it is, and what is free in it now would perish: its price goes to zero.
+    """
+    ahead_s = range(start_epoch_s - now_epoch_s, start_epoch_s - now_epoch_s + slot_s * len(price_g_per_h), slot_s)
+    shares = [1 - exp(-ahead / PERISHES_S) if ahead > 0 else 0.0 for ahead in ahead_s]
+    return [price * share for price, share in zip(price_g_per_h, shares, strict=True)]
 
 
 def starts(window: Window, run_time_s: int, first_edge_s: int, slot_s: int, slots: int) -> list[int]:
@@ -43,15 +58,31 @@ def best_start(
     *,
     delay_g_per_h: float = 0.0,
     price_g_per_h: list[float] | None = None,
+    room: list[bool] | None = None,
 ) -> Placement:
-    """The placement of least cost at one location; of equals the earliest."""
+    """The placement of least cost at one location; of equals the earliest.
+
+    `room` says of each slot whether the job fits in beside what is known to run there; outside the slots it does. Where
+    that leaves no start, the cost is infinite.
+    """
     run_s = estimate.run_time_s
     cost = rate_g_per_s(intensity, estimate, price_g_per_h or [])
     at = cost.at
+    full = None if room is None else list(accumulate((not free for free in room), initial=0))
     best_s, best_g = window.earliest_epoch_s, float("inf")
     for t in starts(window, run_s, intensity.start_epoch_s, intensity.slot_s, len(intensity.mean_g_per_kwh)):
+        if full is not None and _taken(full, t - intensity.start_epoch_s, run_s, intensity.slot_s):
+            continue
         g = at(t + run_s) - at(t) + delay_g_per_h * (t - window.earliest_epoch_s) / 3600
         if g < best_g * (1 - SAME):
             best_s, best_g = t, g
-    emissions_g = estimate.energy_kwh * intensity.over_run(best_s, run_s) if price_g_per_h or delay_g_per_h else best_g
+    plain = not price_g_per_h and not delay_g_per_h and room is None
+    emissions_g = best_g if plain else estimate.energy_kwh * intensity.over_run(best_s, run_s)
     return Placement(location, best_s, estimate, emissions_g, best_g)
+
+
+def _taken(full: list[int], begin_s: int, run_s: int, slot_s: int) -> bool:
+    """Whether a run meets a slot that has no room, by the running count of those."""
+    last = len(full) - 1
+    first = min(max(begin_s // slot_s, 0), last)
+    return full[min(max(-(-(begin_s + run_s) // slot_s), first), last)] > full[first]
