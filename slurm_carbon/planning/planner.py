@@ -9,16 +9,19 @@ import numpy as np
 from slurm_carbon.planning import rules
 from slurm_carbon.planning.board import Board, Items, State
 from slurm_carbon.planning.columns import Multipliers, Tables
-from slurm_carbon.planning.prices import EVALUATIONS, SEARCHED, SMOOTHING, Dual, sampled, solve
+from slurm_carbon.planning.prices import SEARCHED, Dual, sampled, solve
 from slurm_carbon.planning.problem import Floats, Plan, Problem, Verdict, check
 from slurm_carbon.planning.rounding import Improver, dive
 
 DIVING = 0.5  # share of the time for dives; the rest improves the best of them
+FIRST, ALONE = 0.8, 0.9  # share of what is left that the first dive may take, with and without improvement
 FINEST = (100, 20)  # rounds and evaluations of a dive, time permitting
-COARSER = ((60, 15), (40, 12), (30, 10), (20, 8), (12, 6), (8, 5))
-# how a dive differs from the first: times more rounds, times more evaluations, smoothing, noise
-KINDS = ((1, 1, 0.01, 0.0), (1, 2, 0.01, 0.0), (1, 1, 0.01, 0.003), (1, 1, 0.02, 0.003), (2, 1, 0.01, 0.003))
+COARSER = ((80, 15), (60, 15), (50, 12), (40, 10), (30, 10), (25, 8), (20, 8), (12, 6), (8, 5))
+SMOOTHED = 0.04  # in a dive; prices that are less smooth follow each job too far
+# how a dive differs from the first: times more rounds, times more evaluations, times smoother, noise
+KINDS = ((1, 1, 1, 0.0), (1, 1, 1.5, 0.0), (1, 1, 0.75, 0.0), (1, 2, 1, 0.0), (1, 1, 1, 0.003))
 PLACING_S = 15e-6  # that an item takes to be placed
+SETUP, SLOWER = 12, 0.76  # a round of a dive costs so many evaluations more, each so much of one of the first climb
 IMPROVED = 30_000  # items: of more than that, single steps change too little to be worth it
 STEPS = 20  # of improvement for each item, without a limit of time
 RELAXED = 200_000  # columns up to which the relaxation is solved as well
@@ -121,7 +124,7 @@ class Planner:
         dual = Dual(self.tables, self.first, fewer)
         before = self.clock()
         by, self.bound_g = solve(dual, self.first)
-        self.evaluation_s = (self.clock() - before) / (len(SMOOTHING) * EVALUATIONS * 1.2)
+        self.evaluation_s = (self.clock() - before) / max(1, dual.evaluated)
         if fewer is not weights:
             dual = Dual(self.tables, by, weights, unit_g=dual.unit_g)
             self.bound_g = dual.bound_g(by)
@@ -144,10 +147,10 @@ class Planner:
         rounds, evaluations = self._effort(len(board.items))
         number = 0
         while not self._proven() and (number == 0 or not self._enough(number, longest_s, len(board.items))):
-            more, finer, smoothing, noise = KINDS[number if number < len(KINDS) else 2]
+            more, finer, smoother, noise = KINDS[min(number, len(KINDS) - 1)]
             before = self.clock()
             board.restore(empty)
-            absent = dive(board, by, unit_g, more * rounds, finer * evaluations, smoothing, random, noise, self.over)
+            absent = dive(board, by, unit_g, more * rounds, finer * evaluations, smoother * SMOOTHED, random, noise, self.over)
             if absent:
                 improver = Improver(board, random)
                 absent = improver.rescue(absent, self.over)
@@ -165,8 +168,10 @@ class Planner:
         """Rounds and evaluations of a dive that leaves time to improve."""
         if self.limit_s is None:
             return FINEST
+        share = ALONE if items > IMPROVED else FIRST
         for rounds, evaluations in (FINEST, *COARSER):
-            if rounds * evaluations * self.evaluation_s * 0.8 + items * PLACING_S < self.left() * 0.7:
+            expected_s = rounds * (evaluations + SETUP) * SLOWER * self.evaluation_s + items * PLACING_S
+            if expected_s < self.left() * share:
                 break
         return rounds, evaluations
 

@@ -21,6 +21,10 @@ from slurm_carbon.planning.problem import Floats, Ints, Problem
 SMOOTHING = (0.3, 0.1, 0.03, 0.01, 0.003)  # shares of the mean cost of a unit of capacity
 EVALUATIONS = 40  # for each of them
 WORSENED, WORSE = 0.01, 20  # the smoothing at which the scenarios are weighed, and in how many steps
+DEARER, LEAST_DEARER = 40, 2.0  # smoothings, or typical costs, by which a column is too dear to be looked at
+FEW = 20_000  # columns: of no more than that, all are looked at
+AGAIN = 4  # times at most that a climb is begun anew because it went where other columns are the best
+HOTTEST, COLDEST = 600.0, 1e-300  # so that no exponential overflows, and no logarithm is of zero
 HIGHEST = 1e4  # times that cost: a slot that is dearer is as good as closed
 SEARCHED = 200_000  # stretches of classes in one climb: of more than that, a sample sets the prices
 SAFE = 1e-9  # relative: how far rounding errors could lift the bound
@@ -40,11 +44,11 @@ class Dual:
         self.tables = tables
         self.columns = columns = Columns(tables, tables.weights() if weights is None else weights)
         self.capacity = tables.problem.places.capacity if capacity is None else capacity
-        self.matrix = columns.matrix()
         self.account = tables.problem.profiles.account[columns.kind]
         self.budgets = len(tables.problem.accounts) > 0
         self.delay_g = columns.delay()
         self.constant_g = columns.constant()
+        self.evaluated = 0  # how often, so far
         self._to_integral: sparse.csr_matrix | None = None
         self.set_emissions(by)
         run = tables.run[columns.kind].T
@@ -87,8 +91,19 @@ class Dual:
 
     def reduced_g(self, by: Multipliers) -> Floats:
         """[L, N] with congestion."""
-        prices = (self.matrix @ running_prices(by.price).ravel()).reshape(self.emission_g.shape)
-        return self.cost_g(by.budget) + prices
+        columns, tables = self.columns, self.tables
+        total = self.cost_g(by.budget)
+        sums = running_prices(by.price)
+        end = np.minimum(columns.start + tables.run[columns.kind].T, tables.slots)
+        for i in range(tables.pool.shape[1]):
+            pool = tables.pool[:, i, None]
+            total = total + tables.use[columns.kind, :, i].T * (sums[pool, end] - sums[pool, columns.start])
+        return total
+
+    def least_g(self, value: Floats) -> tuple[Floats, Floats]:
+        """The least of `value` [L, N] over the locations [N], and over all starts of each class."""
+        least = value.min(0)
+        return least, np.minimum.reduceat(least[self.cell], self.edge)
 
     def bound_g(self, by: Multipliers) -> float:
         """What no plan for these jobs can be below, whatever the multipliers are."""
@@ -96,33 +111,6 @@ class Dual:
         total = self.columns.weight @ self.columns.least(value) + self.constant_g
         paid = np.sum(self.capacity * by.price) + by.budget @ self.tables.problem.budget_g
         return float(total - paid - SAFE * (abs(total) + paid))
-
-    def smooth(self, by: Multipliers, smoothing: float) -> tuple[float, Floats, Floats, Floats]:
-        """The smoothed dual in g, its gradient by price [Q, T] and by budget [A], and how far each column is taken [L, N]."""
-        columns, tables = self.columns, self.tables
-        value = self.reduced_g(by)
-        least = value.min(0)
-        heat = smoothing * self.heat_g[columns.kind]
-        share = np.exp((least - value) / heat)
-        total = share.sum(0)
-        value_of = (least - heat * np.log(total))[self.cell]
-        best = np.minimum.reduceat(value_of, self.edge)
-        heat_of = smoothing * self.heat_g[self.kind_of_class]
-        part = np.exp((best[self.of_cell] - value_of) / heat_of[self.of_cell])
-        parts = np.add.reduceat(part, self.edge)
-        dual = float(columns.weight @ (best - heat_of * np.log(parts))) - float(np.sum(self.capacity * by.price))
-        taken = np.bincount(self.cell, part * (columns.weight / parts)[self.of_cell], columns.size)
-        share *= taken / total
-        pools, edges = self.capacity.shape[0], tables.slots + 1
-        change = (self.matrix.T @ share.ravel()).reshape(pools + 1, edges)
-        by_price = np.cumsum(-change[:-1], 1)[:, :-1] - self.capacity
-        by_budget = by.budget
-        if self.budgets:
-            spent = np.where(columns.member, self.emission_g, 0.0) * share
-            budget = tables.problem.budget_g
-            by_budget = np.bincount(self.account + 1, spent.sum(0), len(budget) + 1)[1:] - budget
-            dual -= float(by.budget @ budget)
-        return dual, by_price, by_budget, share
 
     def worse(self, by: Multipliers, smoothing: float, step: float) -> Multipliers:
         """Scenarios weighted more that come out worse: a step up the dual of the conditional value at risk."""
@@ -132,8 +120,10 @@ class Dual:
         if self._to_integral is None:
             where = np.arange(tables.count)[:, None]
             self._to_integral = tables.emission_matrix(self.columns.kind, self.columns.start, where)
-        taken = np.where(self.columns.member, self.smooth(by, smoothing)[3], 0.0)
-        outcomes = tables.samples.reshape(len(tables.samples), -1) @ (self._to_integral.T @ taken.ravel())
+        near = _Near(self, [by], smoothing)
+        taken = np.zeros(self.emission_g.size)
+        taken[near.rows] = near.smooth(by)[3]
+        outcomes = tables.samples.reshape(len(tables.samples), -1) @ (self._to_integral.T @ taken)
         spread = outcomes - outcomes.mean()
         problem = tables.problem
         most = problem.risk_weight / max(1.0, (1 - problem.risk_level) * len(outcomes))
@@ -154,18 +144,117 @@ class Dual:
             return Multipliers(values[:count].reshape(shape), values[count:], by.scenario)
 
         def downhill(point: Floats) -> tuple[float, Floats]:
-            dual, by_price, by_budget, _ = self.smooth(at(point), smoothing)
+            dual, by_price, by_budget, _ = near.smooth(at(point))
             return -dual / norm, -np.concatenate((by_price.ravel(), by_budget)) * scale / norm
 
         if not count + accounts or not self.columns.size:
             return by
         point = np.minimum(np.concatenate((by.price.ravel(), by.budget)) / scale, HIGHEST)
         limits = Bounds(np.zeros(len(point)), np.full(len(point), HIGHEST))
-        result = minimize(
-            downhill, point, jac=True, method="L-BFGS-B", bounds=limits,
-            options={"maxiter": evaluations, "maxfun": 2 * evaluations, "maxcor": 10, "ftol": 1e-9, "gtol": 1e-9},
-        )  # fmt: skip
-        return at(result.x)
+        near = _Near(self, [by], smoothing)
+        for turn in range(AGAIN):
+            result = minimize(
+                downhill, point, jac=True, method="L-BFGS-B", bounds=limits,
+                options={"maxiter": evaluations, "maxfun": 2 * evaluations, "maxcor": 10, "ftol": 1e-9, "gtol": 1e-9},
+            )  # fmt: skip
+            self.evaluated += int(result.nfev)
+            found = at(result.x)
+            if near.missed_g(found) <= smoothing * norm:
+                break
+            near = _Near(self, [by, found] if turn < AGAIN - 2 else [], smoothing)
+        return found
+
+
+class _Near:
+    """The smoothed dual over those columns of it that can matter near some prices: the others are too dear by far.
+
+    Values are kept in units of the smoothing, relative to what is least at those prices. A class then adds up, with fixed
+    weights, what its starts add up over locations: its share of them is a product with a sparse matrix.
+    """
+
+    def __init__(self, dual: Dual, points: list[Multipliers], smoothing: float) -> None:
+        """Near any of these prices; all columns, if there are none or there are few columns."""
+        self.dual = dual
+        tables, columns = dual.tables, dual.columns
+        margin = max(DEARER * smoothing, LEAST_DEARER)
+        every = dual.emission_g.size <= FEW or not points
+        near = np.full(dual.emission_g.shape, every) & columns.member
+        seen = np.full(len(dual.cell), every)
+        for by in points:
+            value = dual.reduced_g(by)
+            least, best = dual.least_g(value)
+            if not every:
+                near |= value <= least + margin * dual.heat_g[columns.kind]
+                seen |= least[dual.cell] <= (best + margin * dual.heat_g[dual.kind_of_class])[dual.of_cell]
+        if not points:
+            least, best = dual.least_g(dual.emission_g)
+        cell, of_cell = dual.cell[seen], dual.of_cell[seen]
+        used = np.zeros(columns.size, dtype=bool)
+        used[cell] = True
+        at = np.flatnonzero(used)
+        least = least[at]
+        cold = -1 / (smoothing * dual.heat_g[columns.kind[at]])
+        self.owner, location = np.nonzero(near[:, at].T)
+        self.first = np.flatnonzero(np.diff(self.owner, prepend=-1))
+        self.rows = location * columns.size + at[self.owner]  # in the flat [L, N]
+        kind, start = columns.kind[at][self.owner], columns.start[at][self.owner]
+        end = np.minimum(start + tables.run[kind, location], tables.slots)
+        colder = cold[self.owner]
+        self.pools = []
+        for i in range(tables.pool.shape[1]):
+            base = tables.pool[location, i] * (tables.slots + 1)
+            use = tables.use[kind, location, i]
+            self.pools.append((base + start, base + end, use, use * colder))
+        self.least_g = best
+        self.cold = -1 / (smoothing * dual.heat_g[dual.kind_of_class])
+        self.account = dual.account[at[self.owner]]
+        self.emission_g = dual.emission_g.ravel()[self.rows]
+        self.colder = colder
+        plain_g = self.emission_g + np.broadcast_to(dual.delay_g, dual.emission_g.shape).ravel()[self.rows]
+        self.height = (plain_g - least[self.owner]) * colder
+        place = (np.cumsum(used) - 1)[cell]
+        height = (least[place] - best[of_cell]) * cold[place]
+        self.adds = sparse.csr_matrix(
+            (np.exp(height), place.astype(np.int32), np.searchsorted(of_cell, np.arange(len(best) + 1)).astype(np.int32)),
+            shape=(len(best), len(at)),
+        )
+
+    def missed_g(self, by: Multipliers) -> float:
+        """How much less it would cost by these prices if every column were looked at."""
+        dual = self.dual
+        value = dual.reduced_g(by)
+        here = np.full(value.size, np.inf)
+        here[self.rows] = value.ravel()[self.rows]
+        all_g, here_g = dual.least_g(value)[1], dual.least_g(here.reshape(value.shape))[1]
+        return float(dual.columns.weight @ (here_g - all_g))
+
+    def smooth(self, by: Multipliers) -> tuple[float, Floats, Floats, Floats]:
+        """The smoothed dual in g, its gradient by price [Q, T] and by budget [A], and how far each of `rows` is taken."""
+        dual = self.dual
+        weight = dual.columns.weight
+        sums = running_prices(by.price)
+        flat = sums.ravel()
+        height = self.height
+        if dual.budgets:
+            height = height + self.emission_g * np.append(by.budget, 0.0)[self.account] * self.colder
+        for start, end, _, use in self.pools:
+            height = height + use * (flat[end] - flat[start])
+        share = np.exp(np.minimum(height, HOTTEST))
+        total = np.maximum(self.adds @ np.add.reduceat(share, self.first), COLDEST)
+        found = float(weight @ (self.least_g + np.log(total) / self.cold)) - float(np.sum(dual.capacity * by.price))
+        share *= (self.adds.T @ (weight / total))[self.owner]
+        used = np.zeros(flat.size)
+        for start, end, use, _ in self.pools:
+            each = share * use
+            used += np.bincount(start, each, flat.size)
+            used -= np.bincount(end, each, flat.size)
+        by_price = np.cumsum(used.reshape(sums.shape)[:-1], 1)[:, :-1] - dual.capacity
+        by_budget = by.budget
+        if dual.budgets:
+            budget = dual.tables.problem.budget_g
+            by_budget = np.bincount(self.account + 1, self.emission_g * share, len(budget) + 1)[1:] - budget
+            found -= float(by.budget @ budget)
+        return found, by_price, by_budget, share
 
 
 def capped(weights: Floats, most: float, total: float) -> Floats:
