@@ -1,11 +1,12 @@
 """Gap, capture, time and memory of joint plans, beside run-at-once, random, greedy, CVXPY's full LP and HiGHS's MILP.
 
-    scripts/bench planner            every size, loads 0.6, 0.9 and 0.99, 5 seeds: about an hour
-    scripts/bench planner --quick    sizes up to 5,000 jobs, fewer seeds: under 10 minutes
+    scripts/bench planner            every size, loads 0.6, 0.9 and 0.99, 5 seeds: about two hours
+    scripts/bench planner --quick    sizes up to 5,000 jobs, load 0.9, fewer seeds: under 10 minutes
 
 Problems are those of slurm_carbon.planning.sample. Times are wall time in one process after its imports. gap is
 (plan - bound) / bound, with a bound that is certified for the whole problem; capture is the share of the possible
 saving over run-at-once that the plan obtains. Each size runs in a process of its own, whose peak memory is given.
+Last, jobs are placed one by one against prices: see _arrivals.py.
 """
 
 import argparse
@@ -181,8 +182,8 @@ def milp(of: Problem, limit_s: float) -> tuple[float, float]:
     return float(found.fun) if found.x is not None else float("inf"), float(found.mip_dual_bound or 0)
 
 
-def compare() -> dict[str, Any]:
-    """Everything that is compared at 1,000 jobs, and the price bound at 5,000."""
+def compare(quick: bool) -> dict[str, Any]:
+    """Everything that is compared at 1,000 jobs, and the price bound at 5,000 (quickly: against few columns, certified)."""
     from slurm_carbon.planning.relax import relax
 
     out: dict[str, Any] = {"greedy_over_plan": {}}
@@ -203,7 +204,8 @@ def compare() -> dict[str, Any]:
         if load == 0.9:
             value, x, keys, full_s = full_lp(here)
             costs["full LP, naive rounding"] = (rounded(here, x, keys), 0)
-            costs["HiGHS MILP, 60 s"] = (milp(here, 60.0)[0], 0)
+            limit_s = 15.0 if quick else 60.0
+            costs[f"HiGHS MILP, {limit_s:.0f} s"] = (milp(here, limit_s)[0], 0)
         for name, (cost, late) in costs.items():
             print(f"{size} load {load}: {name:<28} {cost / 1000:9.2f} kg, {100 * (cost / outcome.bound_g - 1):6.1f} % "
                   f"above the bound{f', {late} late' if late else ''}")  # fmt: skip
@@ -241,12 +243,13 @@ def compare() -> dict[str, Any]:
     bounds = [priced(large) for _ in range(3)]
     bound_g, price_s, dual, by = bounds[0][0], statistics.median(b[1] for b in bounds), bounds[0][2], bounds[0][3]
     began = time.monotonic()
-    best = relax(dual, by, cheapest=None)
+    best = relax(dual, by) if quick else relax(dual, by, cheapest=None)
     best_s = time.monotonic() - began
-    print(f"5000x10x168: full LP, difference rows, interior point {best_s:.1f} s to {best.value_g:.6g} g; "
-          f"prices {price_s:.2f} s to {bound_g:.6g} g")  # fmt: skip
+    how = f"few columns, certified to {best.gap:.1e}" if quick else "full LP, difference rows, interior point"
+    print(f"5000x10x168: {how} {best_s:.1f} s to {best.value_g:.6g} g; prices {price_s:.2f} s to {bound_g:.6g} g")
     out["bound_loss_pct"] = round(100 * (1 - bound_g / best.value_g), 4)
-    out["full_lp_over_price_time"] = round(best_s / price_s, 1)
+    if not quick:
+        out["full_lp_over_price_time"] = round(best_s / price_s, 1)
     return out
 
 
@@ -258,15 +261,18 @@ def main() -> None:
     parser.add_argument("--sizes", nargs="*", help="only these", choices=SIZES)
     words = parser.parse_args()
     if words.part:
-        print(json.dumps(compare() if words.part == "compare" else measure(words.part, words.quick)))
+        print(json.dumps(compare(words.quick) if words.part == "compare" else measure(words.part, words.quick)))
         return
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
     print(f"{os.cpu_count()} cores, {platform.machine()}, {memory:.0f} GiB, Python {platform.python_version()}, "
           f"numpy {np.__version__}", flush=True)  # fmt: skip
     sizes = words.sizes or [size for size in SIZES if not words.quick or SIZES[size][0] <= 5000]
     result: dict[str, Any] = {"gap_pct": {}, "capture_pct": {}, "peak_mib": {}}
-    for part in [*sizes, *([] if words.sizes else ["compare"])]:
+    for part in [*sizes, *([] if words.sizes else ["compare", "arrivals"])]:
         command = [sys.executable, "-I", __file__, "--part", part, *(["--quick"] if words.quick else [])]
+        if part == "arrivals":
+            arrivals = os.path.join(os.path.dirname(os.path.abspath(__file__)), "_arrivals.py")
+            command = [sys.executable, "-I", arrivals, *(("4", "5") if words.quick else ("10", "20"))]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
             lines = []
             for line in process.stdout or ():
@@ -276,7 +282,7 @@ def main() -> None:
         if process.returncode:
             raise SystemExit(process.returncode)
         figures = json.loads(lines[-1])
-        if part == "compare":
+        if part not in SIZES:
             result |= figures
         else:
             for key, value in figures.items():

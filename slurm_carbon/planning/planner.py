@@ -17,9 +17,11 @@ DIVING = 0.5  # share of the time for dives; the rest improves the best of them
 FIRST, ALONE = 0.8, 0.9  # share of what is left that the first dive may take, with and without improvement
 FINEST = (100, 20)  # rounds and evaluations of a dive, time permitting
 COARSER = ((80, 15), (60, 15), (50, 12), (40, 10), (30, 10), (25, 8), (20, 8), (12, 6), (8, 5))
+FINE, SEVERAL = 50, 4  # from so many rounds on, so many dives of less are better than one of more
 SMOOTHED = 0.04  # in a dive; prices that are less smooth follow each job too far
 # how a dive differs from the first: times more rounds, times more evaluations, times smoother, noise
 KINDS = ((1, 1, 1, 0.0), (1, 1, 1.5, 0.0), (1, 1, 0.75, 0.0), (1, 2, 1, 0.0), (1, 1, 1, 0.003))
+DIVES = 3  # without a limit of time
 PLACING_S = 15e-6  # that an item takes to be placed
 SETUP, SLOWER = 12, 0.76  # a round of a dive costs so many evaluations more, each so much of one of the first climb
 IMPROVED = 30_000  # items: of more than that, single steps change too little to be worth it
@@ -169,16 +171,22 @@ class Planner:
         if self.limit_s is None:
             return FINEST
         share = ALONE if items > IMPROVED else FIRST
+
+        def takes_s(rounds: int, evaluations: int) -> float:
+            return rounds * (evaluations + SETUP) * SLOWER * self.evaluation_s + items * PLACING_S
+
+        fine_s = next(takes_s(*effort) for effort in COARSER if effort[0] <= FINE)
         for rounds, evaluations in (FINEST, *COARSER):
-            expected_s = rounds * (evaluations + SETUP) * SLOWER * self.evaluation_s + items * PLACING_S
-            if expected_s < self.left() * share:
+            expected_s = takes_s(rounds, evaluations)
+            many = expected_s * SEVERAL < self.left(DIVING)
+            if (many or rounds <= FINE or fine_s * 3 > self.left(DIVING)) and expected_s < self.left() * share:
                 break
         return rounds, evaluations
 
     def _enough(self, number: int, longest_s: float, items: int) -> bool:
         if self.stop or items > IMPROVED:
             return True
-        return number >= 3 if self.limit_s is None else self.left(DIVING) < longest_s * 0.7
+        return number >= DIVES if self.limit_s is None else self.left(DIVING) < longest_s * 0.7
 
     def _sure(self, board: Board) -> State:
         """Run at once, which has a place for every job if the windows were made for it."""

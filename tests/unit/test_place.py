@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from slurm_carbon.intensity import Intensity
 from slurm_carbon.model import Estimate, Location, Power, Window
-from slurm_carbon.place import best_start, starts
+from slurm_carbon.place import best_start, starts, still_due
 
 HERE = Location("alpha", "batch", "DE", Power(10, 200, 0.4, 1.5))
 START = 1_795_000_000
@@ -121,3 +121,33 @@ def test_starts_are_in_the_window_and_in_order(first_s: int, wide_s: int, run_s:
     assert found == sorted(set(found))
     assert {window.earliest_epoch_s, window.latest_epoch_s} <= set(found)
     assert all(window.earliest_epoch_s <= t <= window.latest_epoch_s for t in found)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(st.booleans(), min_size=2, max_size=30), st.integers(1, 30_000), st.integers(-9000, 60_000), st.integers(0, 60_000)
+)
+def test_a_start_without_room_is_none(room: list[bool], run_s: int, first_s: int, wide_s: int) -> None:
+    """The start that is chosen meets no full slot, and an infinite cost means that every start on an edge does."""
+    intensity, estimate = grid([100.0 + slot for slot in range(len(room))]), Estimate(run_s, 800.0, "test")
+    window = Window(START + first_s, START + first_s + wide_s, "test")
+
+    def full(start_s: int) -> bool:
+        slots = range(max(0, start_s // 3600), min(len(room), -(-(start_s + run_s) // 3600)))
+        return not all(room[slot] for slot in slots)
+
+    best = best_start(HERE, intensity, estimate, window, room=room)
+    tried = starts(window, run_s, START, 3600, len(room))
+    if best.cost_g < math.inf:
+        assert not full(best.start_epoch_s - START)
+    else:
+        assert all(full(start - START) for start in tried)
+
+
+@given(st.lists(st.floats(0, 1e6), min_size=1, max_size=20), st.integers(0, 100_000))
+def test_a_price_is_gone_when_its_slot_is_there(prices: list[float], later_s: int) -> None:
+    """What is left of a price is never negative or more than the price, falls with time, and is zero in the slot itself."""
+    before = still_due(prices, START, 3600, START - 7200)
+    after = still_due(prices, START, 3600, START - 7200 + later_s)
+    assert all(0 <= b <= a <= price for a, b, price in zip(before, after, prices, strict=True))
+    assert still_due(prices, START, 3600, START)[0] == 0.0
