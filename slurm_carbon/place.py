@@ -13,7 +13,7 @@ from slurm_carbon.intensity import Intensity, Running
 from slurm_carbon.model import Estimate, Location, Placement, Window
 
 SAME = 1e-9  # relative: what floating point cannot tell apart is no reason to wait
-PERISHES_S = 3600.0  # how fast a congestion price falls as its slot comes near; found by `scripts/bench prices`
+PERISHES_S = 3600.0  # how fast a congestion price falls as its slot comes near; chosen with `scripts/bench planner`
 
 
 def rate_g_per_s(intensity: Intensity, estimate: Estimate, price_g_per_h: list[float]) -> Running:

@@ -1,6 +1,6 @@
 """Jobs placed one after the other by place.py, against the prices of a plan and without, beside the joint plan of all.
 
-    _arrivals.py SECONDS SEEDS
+    _arrivals.py SECONDS WEEKS
 
 A part of `scripts/bench planner`. The prices are made for jobs drawn from the same distribution (not for the jobs that
 come), on what is free, anew after every 100 jobs. With prices and without, a job sees what is taken by those before it.
@@ -23,6 +23,7 @@ from slurm_carbon.planning.problem import Problem, Verdict, check
 from slurm_carbon.planning.sample import alike, week
 
 EVERY = 100  # jobs between two refreshes
+FIRST = 100  # seed: the constants of planning.prices and place.py were chosen on weeks from 0 to 19
 
 
 def one_by_one(of: Problem, expected: Problem | None) -> Verdict:
@@ -72,12 +73,12 @@ def one_by_one(of: Problem, expected: Problem | None) -> Verdict:
 
 def main() -> None:
     """Print what each week comes to, and the excess with prices over the excess without, all weeks together."""
-    seconds, seeds = float(sys.argv[1]), int(sys.argv[2])
+    seconds, weeks = float(sys.argv[1]), int(sys.argv[2])
     ratios = {}
     for load in (0.6, 0.9):
         with_g = without_g = 0.0
         each = []
-        for seed in range(seeds):
+        for seed in range(FIRST, FIRST + weeks):
             of = week(1000, 5, 168, load=load, seed=seed)
             plan = Planner(of, seconds).run().verdict
             alone = one_by_one(of, None)
@@ -89,7 +90,7 @@ def main() -> None:
                   f"{priced.cost_g / 1000:.2f} kg ({len(priced.late)} late), without {alone.cost_g / 1000:.2f} kg "
                   f"({len(alone.late)} late): excess ratio {each[-1]:.2f}", flush=True)  # fmt: skip
         ratios[str(load)] = round(with_g / without_g, 3)
-        print(f"1000x5x168 load {load}: excess ratio {ratios[str(load)]:.3f} over {seeds} weeks, "
+        print(f"1000x5x168 load {load}: excess ratio {ratios[str(load)]:.3f} over {weeks} weeks, "
               f"median {np.median(each):.3f}", flush=True)  # fmt: skip
     print(json.dumps({"price_excess_ratio": ratios}))
 

@@ -272,7 +272,7 @@ def main() -> None:
         command = [sys.executable, "-I", __file__, "--part", part, *(["--quick"] if words.quick else [])]
         if part == "arrivals":
             arrivals = os.path.join(os.path.dirname(os.path.abspath(__file__)), "_arrivals.py")
-            command = [sys.executable, "-I", arrivals, *(("4", "5") if words.quick else ("10", "20"))]
+            command = [sys.executable, "-I", arrivals, *(("4", "6") if words.quick else ("10", "15"))]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
             lines = []
             for line in process.stdout or ():

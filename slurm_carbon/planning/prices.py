@@ -28,7 +28,7 @@ HOTTEST, COLDEST = 600.0, 1e-300  # so that no exponential overflows, and no log
 HIGHEST = 1e4  # times that cost: a slot that is dearer is as good as closed
 SEARCHED = 200_000  # stretches of classes in one climb: of more than that, a sample sets the prices
 SAFE = 1e-9  # relative: how far rounding errors could lift the bound
-# for jobs that come one by one: `scripts/bench prices` finds these best, and little changed by a half more or less
+# for jobs that come one by one, chosen by what they emit: see scripts/benchmarks/_arrivals.py
 FUTURES = 24  # weeks of arrivals like those expected, which together stand for what may come
 BLURRED = (0.3, 0.1)  # nobody knows what comes: prices stay smooth
 USABLE = 0.8  # of what is free: wide jobs find the rest cut in pieces
