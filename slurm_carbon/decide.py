@@ -53,15 +53,19 @@ def decide(
         there = in_waves(job, partition)
         return Estimate(run_time_s * there.array_waves, power_w(there, location, partition, home), source)
 
-    def placed(location: Location, partition: Partition, latest_epoch_s: int) -> Placement:
+    def placed(location: Location, partition: Partition, *latest_epoch_s: int) -> list[Placement]:
+        """The best start by each of these times."""
         expected = estimate(location, partition)
-        return best_start(
-            location, outlook.zones[location.zone], expected, may._replace(latest_epoch_s=latest_epoch_s),
-            delay_g_per_h=outlook.policy.delay_g_per_h,
-            price_g_per_h=price(in_waves(job, partition), expected, location, outlook, now_epoch_s),
-        )  # fmt: skip
+        price_g_per_h = price(in_waves(job, partition), expected, location, outlook, now_epoch_s)
+        return [
+            best_start(
+                location, outlook.zones[location.zone], expected, may._replace(latest_epoch_s=latest),
+                delay_g_per_h=outlook.policy.delay_g_per_h, price_g_per_h=price_g_per_h,
+            )
+            for latest in latest_epoch_s
+        ]  # fmt: skip
 
-    baseline = placed(home_location, home, may.earliest_epoch_s)
+    [baseline] = placed(home_location, home, may.earliest_epoch_s)
     home_grid = outlook.zones[home_location.zone]
     alternatives, at_once, best = [], [], []
     for location in sorted(outlook.locations, key=lambda x: x.partition != home.name):  # of equals the like-named wins
@@ -83,9 +87,10 @@ def decide(
         if here.bound == TOO_LATE != may.bound:
             alternatives.append(Alternative(location, None, "could not be done there by the time it must be"))
             continue
-        at_once.append(placed(location, partition, may.earliest_epoch_s))
-        best.append(placed(location, partition, here.latest_epoch_s))
-        alternatives.append(Alternative(location, best[-1], ""))
+        now, later = placed(location, partition, may.earliest_epoch_s, here.latest_epoch_s)
+        at_once.append(now)
+        best.append(later)
+        alternatives.append(Alternative(location, later, ""))
     chosen, reason = choose(baseline, at_once, best, outlook.policy)
     if chosen is not None and (chosen.location, chosen.start_epoch_s) == (home_location, may.earliest_epoch_s):
         chosen, reason = None, "at once and where it is, is best"

@@ -10,7 +10,7 @@ is complete, in range, and neither stale nor from the future. Format 1, all time
      "prices_g_per_h": {LOCATION: {"cores": [...]}}, "priced": T, "names": [...]}
 
 A price is the congestion price of one unit of a resource for an hour, one value a slot of the location's zone, from the
-joint plan that was solved at `priced`; a location without one has room.
+joint plan that was solved at `priced`; a location without one has room. `place.still_due` says what is left of it later.
 """
 
 import os

@@ -206,6 +206,10 @@ class Board:
         self.put(item, *found)
         return True
 
+    def random_starts(self, random: np.random.Generator) -> Floats:
+        """[L, T] noise that outweighs every cost: with it, an item is placed at a random start that fits."""
+        return random.random((self.tables.count, self.tables.slots)) * 1e30
+
     def soonest(self, item: int, home: int | None = None) -> tuple[int, int] | None:
         """The first start with room, whatever the window says, there or anywhere; None if no location is large enough.
 

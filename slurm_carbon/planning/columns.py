@@ -9,6 +9,7 @@ in e costs u (P[q,e] - P[q,t]) of it: two numbers a column and pool, however lon
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from scipy import sparse
@@ -219,6 +220,7 @@ class Columns:
         rate = self.tables.problem.profiles.delay_g_per_h[kind] * self.tables.problem.places.slot_h
         return -float(np.sum(self.weight * rate * earliest))
 
+    @cached_property
     def matrix(self) -> sparse.csr_matrix:
         """[L x N, (Q + 1) x (T + 1)] that takes the running sums of the prices to the price of each column."""
         tables = self.tables

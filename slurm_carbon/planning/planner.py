@@ -15,9 +15,10 @@ from slurm_carbon.planning.rounding import Improver, dive
 
 DIVING = 0.5  # share of the time for dives; the rest improves the best of them
 FIRST, ALONE = 0.8, 0.9  # share of what is left that the first dive may take, with and without improvement
+FINE = (50, 12)  # several dives of this are better than one that is finer
+SEVERAL, TOO_FEW = 4, 3  # dives: to afford finer ones, and too few for that to hold
 FINEST = (100, 20)  # rounds and evaluations of a dive, time permitting
-COARSER = ((80, 15), (60, 15), (50, 12), (40, 10), (30, 10), (25, 8), (20, 8), (12, 6), (8, 5))
-FINE, SEVERAL = 50, 4  # from so many rounds on, so many dives of less are better than one of more
+COARSER = ((80, 15), (60, 15), FINE, (40, 10), (30, 10), (25, 8), (20, 8), (12, 6), (8, 5))
 SMOOTHED = 0.04  # in a dive; prices that are less smooth follow each job too far
 # how a dive differs from the first: times more rounds, times more evaluations, times smoother, noise
 KINDS = ((1, 1, 1, 0.0), (1, 1, 1.5, 0.0), (1, 1, 0.75, 0.0), (1, 2, 1, 0.0), (1, 1, 1, 0.003))
@@ -175,13 +176,13 @@ class Planner:
         def takes_s(rounds: int, evaluations: int) -> float:
             return rounds * (evaluations + SETUP) * SLOWER * self.evaluation_s + items * PLACING_S
 
-        fine_s = next(takes_s(*effort) for effort in COARSER if effort[0] <= FINE)
-        for rounds, evaluations in (FINEST, *COARSER):
-            expected_s = takes_s(rounds, evaluations)
-            many = expected_s * SEVERAL < self.left(DIVING)
-            if (many or rounds <= FINE or fine_s * 3 > self.left(DIVING)) and expected_s < self.left() * share:
+        several = items <= IMPROVED and takes_s(*FINE) * TOO_FEW <= self.left(DIVING)
+        for effort in (FINEST, *COARSER):
+            expected_s = takes_s(*effort)
+            too_fine = several and effort > FINE and expected_s * SEVERAL >= self.left(DIVING)
+            if not too_fine and expected_s < self.left() * share:
                 break
-        return rounds, evaluations
+        return effort
 
     def _enough(self, number: int, longest_s: float, items: int) -> bool:
         if self.stop or items > IMPROVED:

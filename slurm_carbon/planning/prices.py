@@ -23,8 +23,8 @@ EVALUATIONS = 40  # for each of them
 WORSENED, WORSE = 0.01, 20  # the smoothing at which the scenarios are weighed, and in how many steps
 DEARER, LEAST_DEARER = 40, 2.0  # smoothings, or typical costs, by which a column is too dear to be looked at
 FEW = 20_000  # columns: of no more than that, all are looked at
-AGAIN = 4  # times at most that a climb is begun anew because it went where other columns are the best
-HOTTEST, COLDEST = 600.0, 1e-300  # so that no exponential overflows, and no logarithm is of zero
+AGAIN = 4  # times at most that a climb is tried, because it went where other columns are best; the last time with all
+HOTTEST, COLDEST = 500.0, 1e-200  # so that no exponential overflows, and no logarithm is of zero
 HIGHEST = 1e4  # times that cost: a slot that is dearer is as good as closed
 SEARCHED = 200_000  # stretches of classes in one climb: of more than that, a sample sets the prices
 SAFE = 1e-9  # relative: how far rounding errors could lift the bound
@@ -151,8 +151,9 @@ class Dual:
             return by
         point = np.minimum(np.concatenate((by.price.ravel(), by.budget)) / scale, HIGHEST)
         limits = Bounds(np.zeros(len(point)), np.full(len(point), HIGHEST))
-        near = _Near(self, [by], smoothing)
+        points = [by]
         for turn in range(AGAIN):
+            near = _Near(self, points, smoothing, every=turn == AGAIN - 1)
             result = minimize(
                 downhill, point, jac=True, method="L-BFGS-B", bounds=limits,
                 options={"maxiter": evaluations, "maxfun": 2 * evaluations, "maxcor": 10, "ftol": 1e-9, "gtol": 1e-9},
@@ -161,7 +162,7 @@ class Dual:
             found = at(result.x)
             if near.missed_g(found) <= smoothing * norm:
                 break
-            near = _Near(self, [by, found] if turn < AGAIN - 2 else [], smoothing)
+            points = [by, found]
         return found
 
 
@@ -170,24 +171,25 @@ class _Near:
 
     Values are kept in units of the smoothing, relative to what is least at those prices. A class then adds up, with fixed
     weights, what its starts add up over locations: its share of them is a product with a sparse matrix.
+
+    With R columns (`rows`, in the flat [L, N]) of M pairs of a lane and a start, and C classes: `owner` [R] is the pair of
+    a column and `first` [M] where the columns of a pair begin; `height` [R] is what a column costs without congestion, and
+    `adds` [C, M] what a start adds to its class, both in smoothings; `cold` [C] and `colder` [R] are -1 / g of a smoothing.
     """
 
-    def __init__(self, dual: Dual, points: list[Multipliers], smoothing: float) -> None:
-        """Near any of these prices; all columns, if there are none or there are few columns."""
+    def __init__(self, dual: Dual, points: list[Multipliers], smoothing: float, every: bool = False) -> None:
+        """Near any of these prices, or every column. Numbers are kept relative to the first: begin to climb there."""
         self.dual = dual
         tables, columns = dual.tables, dual.columns
         margin = max(DEARER * smoothing, LEAST_DEARER)
-        every = dual.emission_g.size <= FEW or not points
+        every |= dual.emission_g.size <= FEW
         near = np.full(dual.emission_g.shape, every) & columns.member
         seen = np.full(len(dual.cell), every)
-        for by in points:
+        for by in reversed(points[:1] if every else points):
             value = dual.reduced_g(by)
             least, best = dual.least_g(value)
-            if not every:
-                near |= value <= least + margin * dual.heat_g[columns.kind]
-                seen |= least[dual.cell] <= (best + margin * dual.heat_g[dual.kind_of_class])[dual.of_cell]
-        if not points:
-            least, best = dual.least_g(dual.emission_g)
+            near |= value <= least + margin * dual.heat_g[columns.kind]
+            seen |= least[dual.cell] <= (best + margin * dual.heat_g[dual.kind_of_class])[dual.of_cell]
         cell, of_cell = dual.cell[seen], dual.of_cell[seen]
         used = np.zeros(columns.size, dtype=bool)
         used[cell] = True

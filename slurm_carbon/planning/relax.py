@@ -164,7 +164,7 @@ class _Program:
         one = sparse.csr_matrix((np.ones(number), (chosen.owner, np.arange(number))))
         # what starts and ends, from the matrix that prices the columns; pools in shares of their capacity
         self.unit = np.repeat(np.maximum(dual.capacity.max(1, initial=0), 1e-12), slots)
-        rows = columns.matrix()[chosen.location * columns.size + chosen.cell].T.tocsr()
+        rows = columns.matrix[chosen.location * columns.size + chosen.cell].T.tocsr()
         index = (np.arange(pools)[:, None] * (slots + 1) + np.arange(slots)).ravel()
         change = sparse.diags_array(1 / self.unit) @ rows[index] @ sparse.diags_array(chosen.weight)
         step = sparse.kron(sparse.eye_array(pools), sparse.diags_array([1.0, -1.0], offsets=[0, -1], shape=(slots, slots)))

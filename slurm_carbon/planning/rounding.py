@@ -168,8 +168,10 @@ class Improver:
         board.put(item, location, first + slot)
         done = [item]
         out: list[int] = []
+        # the cheapest start of each is often the one that is in the way: every other time, any start
+        anywhere = board.random_starts(self.random) if self.random.random() < 0.5 else None
         for other in sorted(off, key=lambda x: -self.size[x]):
-            (done if board.place(other) else out).append(other)
+            (done if board.place(other, anywhere) else out).append(other)
         if sum(self.size[x] for x in out) >= most:
             for other in done:
                 board.drop(other)

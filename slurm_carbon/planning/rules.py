@@ -24,9 +24,7 @@ def at_random(board: Board, random: np.random.Generator) -> None:
 
 
 def _in_order(board: Board, random: np.random.Generator | None) -> None:
-    tables = board.tables
     for item in np.argsort(board.earliest, kind="stable").tolist():
-        # a random number for each start outweighs every cost
-        noise = None if random is None else random.random((tables.count, tables.slots)) * 1e30
+        noise = None if random is None else board.random_starts(random)
         if not board.place(item, noise) and (found := board.soonest(item)) is not None:
             board.put(item, *found)

@@ -55,12 +55,12 @@ def alike(problem: Problem, seed: int, times: int = 1) -> Problem:
 
 
 class _Drawn(NamedTuple):
-    """What is drawn of jobs."""
+    """What is drawn of J jobs, each [J]; times in slots."""
 
     earliest: Ints
     run: Ints
-    uniform: Floats  # makes the width
-    kind: Ints
+    uniform: Floats  # between 0 and 1: makes the width
+    kind: Ints  # index of WATTS_PER_CORE
     home: Ints
     margin: Ints
 
@@ -77,7 +77,10 @@ def _draw(random: np.random.Generator, jobs: int, sites: int, slots: int, slot_h
 
 
 def _problem(places: Places, drawn: _Drawn, width: Floats, place: Ints, start: Ints) -> Problem:
-    """Jobs that may wait as long as they would first come, first served, with a profile for each power and run time."""
+    """Jobs of these cores (`width`), with a profile for each power and run time.
+
+    They may wait as long as they would first come, first served: until `start`, at `place`, which is their home.
+    """
     sites, slots, jobs = len(places.locations), places.slots, len(width)
     latest = np.maximum(start, np.minimum(drawn.earliest + drawn.margin, slots - drawn.run))
     key, profile = np.unique(drawn.kind * (slots + 1) + drawn.run, return_inverse=True)

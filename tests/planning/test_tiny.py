@@ -14,11 +14,8 @@ PARTS = 20
 
 @pytest.mark.parametrize("part", range(PARTS))
 def test_bound_optimum_plan(part: int) -> None:
-    """Bound <= exact optimum <= plan, every plan is feasible, and none is late where none has to be.
-
-    The last is proven only with branch and bound, which small problems get; dives alone miss it once in a thousand times.
-    """
-    optimal, missed = 0, []
+    """Bound <= exact optimum <= plan, every plan is feasible, and none is late where none has to be."""
+    optimal = 0
     for seed in range(part * NUMBER // PARTS, (part + 1) * NUMBER // PARTS):
         problem = tiny.problem(seed)
         outcome = Planner(problem, exact=seed % 3 == 0).run()
@@ -28,9 +25,6 @@ def test_bound_optimum_plan(part: int) -> None:
         best = tiny.optimum(problem)
         if best is None:
             assert verdict.late or verdict.unplaced, seed
-            continue
-        if verdict.late + verdict.unplaced and seed % 3:
-            missed.append(seed)
             continue
         assert verdict.late + verdict.unplaced == (), seed
         value, plan = best
@@ -42,7 +36,6 @@ def test_bound_optimum_plan(part: int) -> None:
         assert value <= verdict.cost_g + tolerance, seed
         optimal += verdict.cost_g <= value + tolerance
     assert optimal > 0
-    assert len(missed) <= 1, missed
 
 
 @pytest.mark.parametrize("seed", range(0, 400, 20))
