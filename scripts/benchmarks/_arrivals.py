@@ -15,23 +15,23 @@ import numpy as np
 from slurm_carbon.intensity import Intensity
 from slurm_carbon.model import Estimate, Location, Power, Window
 from slurm_carbon.place import best_start, still_due
+from slurm_carbon.planning.arrivals import FUTURES, Expected, Priced, for_arrivals
 from slurm_carbon.planning.board import Board, Items
 from slurm_carbon.planning.columns import Multipliers, Tables
 from slurm_carbon.planning.planner import Planner
-from slurm_carbon.planning.prices import FUTURES, for_arrivals, per_hour
+from slurm_carbon.planning.prices import per_hour
 from slurm_carbon.planning.problem import Problem, Verdict, check
 from slurm_carbon.planning.sample import alike, week
 
 EVERY = 100  # jobs between two refreshes
-FIRST = 100  # seed: the constants of planning.prices and place.py were chosen on weeks from 0 to 19
+FIRST = 100  # seed: the constants of planning.arrivals and place.py were chosen on weeks from 0 to 19
 
 
-def one_by_one(of: Problem, expected: Problem | None) -> Verdict:
+def one_by_one(of: Problem, expected: Expected | None) -> Verdict:
     """All jobs in order of arrival, each by place.py: against prices where jobs are expected, else by emissions alone."""
     places = of.places
     tables = Tables(of)
     board = Board(tables, Items.of(tables), Multipliers.zero(of))
-    futures = None if expected is None else Tables(expected)
     horizon = places.intensity_g_per_kwh.shape[1]
     grids = [
         Intensity(name, 0, places.slot_s, places.intensity_g_per_kwh[i].tolist(), float(places.beyond_g_per_kwh[i]),
@@ -39,13 +39,13 @@ def one_by_one(of: Problem, expected: Problem | None) -> Verdict:
         for i, name in enumerate(places.locations)
     ]  # fmt: skip
     sites = [Location(name, "batch", name, Power(0, 0, 0, 1)) for name in places.locations]
-    by = unit_g = None
+    priced: Priced | None = None
     prices: dict[str, Any] = {}
     for number, item in enumerate(np.argsort(board.earliest, kind="stable").tolist()):
         now = int(board.earliest[item])
-        if futures is not None and number % EVERY == 0:
-            by, unit_g = for_arrivals(futures, now, board.free[:-1, : places.slots], by, unit_g)
-            prices = per_hour(futures.problem, by)
+        if expected is not None and number % EVERY == 0:
+            priced = for_arrivals(expected, now, board.free[:-1, : places.slots], priced)
+            prices = per_hour(of, priced.by)
         kind, cores = int(board.kind[item]), float(board.amount[item])
         window = Window(now * places.slot_s, int(board.latest[item]) * places.slot_s, "sample")
         run_s = board.longest[kind] * places.slot_s
@@ -82,7 +82,8 @@ def main() -> None:
             of = week(1000, 5, 168, load=load, seed=seed)
             plan = Planner(of, seconds).run().verdict
             alone = one_by_one(of, None)
-            priced = one_by_one(of, alike(of, 1_000_000 + seed, FUTURES))
+            futures = Expected(alike(of, 1_000_000 + seed, FUTURES), np.repeat(np.arange(FUTURES), len(of.jobs)))
+            priced = one_by_one(of, futures)
             with_g += priced.cost_g - plan.cost_g
             without_g += alone.cost_g - plan.cost_g
             each.append((priced.cost_g - plan.cost_g) / (alone.cost_g - plan.cost_g))

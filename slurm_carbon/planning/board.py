@@ -167,17 +167,23 @@ class Board:
                 last = min(last, int(self.finish_by[item] - self.tables.run[kind][allowed].min()))
         return first, last
 
-    def best(self, item: int, noise: Floats | None = None) -> tuple[int, int] | None:
-        """The cheapest start that fits, by cost and prices; None if none does. Noise [L, T] is in g per unit of scale."""
+    def reach(self, item: int, noise: Floats | None = None) -> tuple[int, Floats]:
+        """The first start, and [L, W] what it and those after it would cost by emissions and prices: inf without room.
+
+        Noise [L, T] is in g per unit of scale.
+        """
         first, last = self.window(item)
         if last < first:
-            return None
+            return first, np.full((self.tables.count, 1), np.inf)
         value = self._priced(int(self.kind[item]))[:, first : last + 1]
         if noise is not None:
             value = value + noise[:, first : last + 1]
-        value = np.where(self.fits(item, first, last), value, np.inf)
-        found = int(value.argmin())
-        location, slot = divmod(found, value.shape[1])
+        return first, np.where(self.fits(item, first, last), value, np.inf)
+
+    def best(self, item: int, noise: Floats | None = None) -> tuple[int, int] | None:
+        """The cheapest start that fits, by cost and prices; None if none does."""
+        first, value = self.reach(item, noise)
+        location, slot = divmod(int(value.argmin()), value.shape[1])
         return (location, first + slot) if value[location, slot] < np.inf else None
 
     def put(self, item: int, location: int, start: int) -> None:
@@ -233,6 +239,11 @@ class Board:
             return None
         location = int(where[self.costs(kind)[where, -1].argmin()])
         return location, max(tables.slots, first + int(tables.lag[kind, location]))
+
+    def clear(self, free: Floats) -> None:
+        """Take everything off, without a trace; `free` [Q, T] is what there is from now on."""
+        self.location[:] = self.start[:] = -1
+        self.free[:-1, : self.tables.slots] = free
 
     # sums
 

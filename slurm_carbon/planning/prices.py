@@ -28,10 +28,6 @@ HOTTEST, COLDEST = 500.0, 1e-200  # so that no exponential overflows, and no log
 HIGHEST = 1e4  # times that cost: a slot that is dearer is as good as closed
 SEARCHED = 200_000  # stretches of classes in one climb: of more than that, a sample sets the prices
 SAFE = 1e-9  # relative: how far rounding errors could lift the bound
-# for jobs that come one by one, chosen by what they emit: see scripts/benchmarks/_arrivals.py
-FUTURES = 24  # weeks of arrivals like those expected, which together stand for what may come
-BLURRED = (0.3, 0.1)  # nobody knows what comes: prices stay smooth
-USABLE = 0.8  # of what is free: wide jobs find the rest cut in pieces
 
 
 class Dual:
@@ -315,23 +311,6 @@ def solve(dual: Dual, by: Multipliers, evaluations: int = EVALUATIONS) -> tuple[
             best, bound_g = by, here_g
     dual.set_emissions(best)
     return best, bound_g
-
-
-def for_arrivals(
-    tables: Tables, now: int, free: Floats, by: Multipliers | None = None, unit_g: Floats | None = None
-) -> tuple[Multipliers, Floats]:  # fmt: skip
-    """Prices that jobs are to be placed by one after the other, as they come, from slot `now` on.
-
-    `tables` has what is expected: jobs of several possible futures, each with its share of their weight. `free` [Q, T] is
-    what those who are there leave. Start from `by`, the prices of the last time, and `unit_g` found with them.
-    """
-    jobs = np.flatnonzero(tables.problem.jobs.earliest >= now)
-    first = by is None
-    by = Multipliers.zero(tables.problem) if by is None else by
-    dual = Dual(tables, by, tables.weights(jobs), np.maximum(free, 0.0) * USABLE, unit_g)
-    for smoothing in BLURRED if first else BLURRED[1:]:
-        by = dual.climb(by, smoothing, EVALUATIONS)
-    return by, dual.unit_g
 
 
 def per_hour(problem: Problem, by: Multipliers) -> dict[str, dict[str, Floats]]:

@@ -38,7 +38,7 @@ def week(jobs: int, sites: int, slots: int, slot_s: int = 3600, load: float = 0.
 def alike(problem: Problem, seed: int, times: int = 1) -> Problem:
     """Other jobs than those of a `week`, from the same distribution, for the same places: what is expected of such a week.
 
-    They are those of several weeks, each job with that share of its cores.
+    They are those of several weeks, one week after the other, as many jobs in each.
     """
     random = np.random.default_rng(seed)
     places, jobs = problem.places, problem.jobs
@@ -49,7 +49,7 @@ def alike(problem: Problem, seed: int, times: int = 1) -> Problem:
         width = _width(drawn.uniform, round(np.log2(jobs.scale.max())))
         found = _first_come(drawn.home, drawn.earliest, drawn.run, width, sites, slots, float(places.capacity.max()))
         if found is not None:  # a week that would not even fit first come, first served, is none of those
-            weeks.append((*drawn, width / times, *found))
+            weeks.append((*drawn, width, *found))
     together = [np.concatenate(column) for column in zip(*weeks, strict=True)]
     return _problem(places, _Drawn(*together[:-3]), *together[-3:])
 

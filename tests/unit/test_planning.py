@@ -17,49 +17,13 @@ from slurm_carbon.planning import relax as relaxation
 from slurm_carbon.planning import rules
 from slurm_carbon.planning.board import Board, Items
 from slurm_carbon.planning.columns import Multipliers, Tables
-from slurm_carbon.planning.planner import Outcome, Planner, Progress
-from slurm_carbon.planning.prices import Dual, _Near, capped, for_arrivals, per_hour, sampled, solve
-from slurm_carbon.planning.problem import NO_END, Jobs, Places, Plan, Problem, Profiles, check, cvar
+from slurm_carbon.planning.planner import Planner, Progress
+from slurm_carbon.planning.prices import Dual, capped, solve
+from slurm_carbon.planning.problem import Jobs, Plan, Problem, check, cvar
 from slurm_carbon.planning.rounding import Improver, dive
-from slurm_carbon.planning.sample import alike, week
+from slurm_carbon.planning.sample import week
 from slurm_carbon.planning.uncertainty import run_times, scenarios
-
-
-def simple(
-    grams: list[list[float]], jobs: list[tuple[float, int, int, int]], cores: float = 1e9, slots: int | None = None,
-    **places: object,
-) -> Problem:  # fmt: skip
-    """A problem of jobs (cores, run slots, earliest, latest) of 1 kW a core, on locations with these intensities."""
-    intensity = np.array(grams, dtype=float)
-    count, horizon = intensity.shape
-    slots = slots or horizon
-    names = tuple(f"site{i}" for i in range(count))
-    rows = np.array(jobs, dtype=float).reshape(len(jobs), 4)
-    every = len(jobs)
-    return Problem(
-        Places(
-            0, 3600, slots, names, np.ones(count), intensity, intensity.mean(1), names, ("cores",) * count,
-            np.eye(count, dtype=bool), np.full((count, slots), float(cores)), **places,  # type: ignore[arg-type]
-        ),
-        ("cores",),
-        Profiles(
-            np.ones((every, 1)), np.ones((every, count)), np.repeat(rows[:, 1:2], count, 1),
-            np.ones((every, count), dtype=bool), np.zeros(every),
-            np.ones((every, 1)), np.ones((every, 1)), np.zeros(every), np.zeros(every, dtype=int),
-            np.full(every, -1),
-        ),
-        Jobs(
-            np.arange(every), rows[:, 0], np.ones(every, dtype=int), rows[:, 2].astype(int), rows[:, 3].astype(int),
-            np.full(every, NO_END), np.zeros(every, dtype=int),
-        ),
-    )  # fmt: skip
-
-
-def planned(problem: Problem, **options: object) -> Outcome:
-    """The plan of a fixed amount of work, checked."""
-    outcome = Planner(problem, **options).run()  # type: ignore[arg-type]
-    assert outcome.verdict.broken == ()
-    return outcome
+from tests.unit.problems import planned, simple
 
 
 @pytest.mark.parametrize("seed", range(25))
@@ -277,90 +241,6 @@ def test_starts_from_the_prices_of_the_last_tick() -> None:
     first = planned(problem)
     again = planned(problem, by=first.by)
     assert again.bound_g == pytest.approx(first.bound_g, rel=1e-3)
-
-
-# prices
-
-
-def test_prices_are_zero_where_there_is_room() -> None:
-    """Prices are never negative, and nothing is charged for what nobody competes for."""
-    free = per_hour(problem := simple([[100, 10, 50]], [(1, 1, 0, 2)], cores=9), planned(problem).by)
-    assert free["site0"]["cores"].tolist() == [0.0, 0.0, 0.0]
-    tight = per_hour(problem := simple([[100, 10, 50]], [(1, 1, 0, 2)] * 2, cores=1), planned(problem).by)
-    assert tight["site0"]["cores"].min() >= 0
-    assert tight["site0"]["cores"][1] > 0 == tight["site0"]["cores"][0]
-
-
-def test_prices_for_arrivals_are_zero_where_there_is_room_and_rise_with_what_is_taken() -> None:
-    """Twice the room makes no slot dearer on the whole; without anybody to come, nothing has a price."""
-    problem = week(300, 2, 72)
-    tables = Tables(alike(problem, 1, 4))
-    tight, _ = for_arrivals(tables, 0, problem.places.capacity)
-    roomy, _ = for_arrivals(tables, 0, problem.places.capacity * 4)
-    assert tight.price.min() >= 0
-    assert tight.price.sum() > 0
-    assert roomy.price.sum() < 0.05 * tight.price.sum()
-    nobody, _ = for_arrivals(tables, 72, problem.places.capacity)
-    assert nobody.price.sum() == 0
-
-
-def test_jobs_alike_are_others_of_the_same_kind() -> None:
-    """Same places, about the same work in all, other jobs."""
-    problem = week(1000, 3, 168)
-    other = alike(problem, 1, 8)
-    assert other.places is problem.places
-    assert len(other.jobs) == 8 * len(problem.jobs)
-
-    def work(of: Problem) -> float:
-        return float(of.jobs.scale @ of.profiles.run_h[of.jobs.profile, 0])
-
-    assert work(other) == pytest.approx(work(problem), rel=0.25)
-    assert not np.array_equal(alike(problem, 2).jobs.earliest, alike(problem, 3).jobs.earliest)
-
-
-@pytest.mark.parametrize("evaluations", [5, 40])
-def test_looking_at_few_columns_loses_nothing(evaluations: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The bound that is climbed to on the columns near the prices is that of a climb on all of them."""
-    problem = week(400, 5, 168, seed=4)
-    bounds = []
-    for few in (0, 1 << 40):
-        monkeypatch.setattr("slurm_carbon.planning.prices.FEW", few)
-        tables = Tables(problem)
-        bounds.append(solve(Dual(tables, Multipliers.zero(problem)), Multipliers.zero(problem), evaluations)[1])
-    assert bounds[0] == pytest.approx(bounds[1], rel=2e-3 if evaluations > 5 else 2e-2)
-
-
-def test_the_slope_of_the_smoothed_dual_is_what_it_says() -> None:
-    """The gradient by price and by budget agrees with differences."""
-    problem = week(40, 2, 24, seed=1)
-    account = np.where(np.arange(len(problem.profiles)) % 2, 0, -1)
-    problem = dataclasses.replace(
-        problem, profiles=dataclasses.replace(problem.profiles, account=account), accounts=("a",), budget_g=np.array([100.0])
-    )
-    random = np.random.default_rng(0)
-    tables = Tables(problem)
-    by = Multipliers(random.random((2, 24)), np.array([0.3]), np.zeros(0))
-    near = _Near(Dual(tables, by), [by], 0.1)
-    _, by_price, by_budget, _ = near.smooth(by)
-    step = 1e-5
-
-    def value(price: np.ndarray, budget: float) -> float:
-        return near.smooth(Multipliers(price, np.array([budget]), by.scenario))[0]
-
-    for pool, slot in ((0, 3), (1, 10), (0, 23)):
-        there = by.price.copy()
-        there[pool, slot] += step
-        assert (value(there, 0.3) - value(by.price, 0.3)) / step == pytest.approx(by_price[pool, slot], rel=1e-3, abs=1e-3)
-    assert (value(by.price, 0.3 + step) - value(by.price, 0.3)) / step == pytest.approx(by_budget[0], rel=1e-3, abs=1e-2)
-
-
-def test_a_sample_of_classes_stands_for_all() -> None:
-    """The sampled weights keep the sum, within what chance allows, and the heavy classes."""
-    tables = Tables(week(3000, 3, 168))
-    weights = tables.weights()
-    fewer = sampled(tables, weights, 5000, np.random.default_rng(0))
-    assert (fewer > 0).sum() < 0.5 * (weights > 0).sum()
-    assert fewer.sum() == pytest.approx(weights.sum(), rel=0.1)
 
 
 # uncertainty
