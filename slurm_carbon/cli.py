@@ -177,7 +177,7 @@ def _plan(words: argparse.Namespace) -> int:
         print("\n".join(reports.table(problem, outcome, others)))
         if words.plot:
             print(words.plot)
-    return 0
+    return 0 if outcome.complete else 1
 
 
 def _config_show(words: argparse.Namespace) -> int:

@@ -242,11 +242,12 @@ def _tasks(
 
 
 def _offset_s(text: str, start_s: int, where: str) -> int:
-    """Seconds from the start of the plan."""
-    try:
-        return duration_s(text)
-    except UsageError:
-        pass
+    """Seconds from the start of the plan; 18:00 is an hour of the clock here, not eighteen minutes."""
+    if ":" not in text or "-" in text:
+        try:
+            return duration_s(text)
+        except UsageError:
+            pass
     try:
         return parse_time(text, start_s) - start_s
     except UsageError as error:

@@ -49,13 +49,24 @@ class Outcome:
 
     plan: Plan
     verdict: Verdict
-    bound_g: float  # no plan that keeps all windows costs less
+    bound_g: float  # no plan that keeps all windows and budgets costs less
     by: Multipliers  # congestion prices, to place single jobs by, and to start the next tick from
     steps: tuple[str, ...]  # how it came about
 
     @property
+    def complete(self) -> bool:
+        """Whether every job has a place and keeps its window, and every account its budget."""
+        verdict = self.verdict
+        return not (verdict.late or verdict.unplaced or verdict.overspent_g)
+
+    @property
     def gap(self) -> float:
-        """How far above the bound it is at most: (cost - bound) / bound."""
+        """How far above the bound it is at most: (cost - bound) / bound.
+
+        The bound is one of complete plans: it says nothing of a plan that is not, whose gap is infinite.
+        """
+        if not self.complete:
+            return float("inf")
         over_g = self.verdict.cost_g - self.bound_g
         if over_g <= SAME * abs(self.bound_g):
             return 0.0

@@ -61,6 +61,22 @@ def placements(problem: Problem, plan: Plan) -> list[dict[str, Any]]:
     return out
 
 
+def worth(outcome: Outcome) -> str:
+    """What a plan is worth, in words; the bound is one of the cost, which is more than emissions where delay or risk count."""
+    verdict = outcome.verdict
+    if not outcome.complete:
+        return "not everything has a place in time and in budget: no bound holds"
+    more = abs(verdict.cost_g - verdict.emissions_g) > 1e-6 * verdict.cost_g
+    cost = f"with delay and risk {mass_text(verdict.cost_g)}, " if more else ""
+    if outcome.gap <= 1e-6:
+        proven = "proven optimal"
+    elif outcome.gap < float("inf"):
+        proven = f"at most {100 * outcome.gap:.2g} % above the best possible"
+    else:
+        proven = "nothing proven"
+    return f"{cost}{proven} (bound {mass_text(outcome.bound_g)})"
+
+
 def table(problem: Problem, outcome: Outcome, others: list[Compared]) -> list[str]:
     """The plan, what it is worth, and how others do."""
     rows = [("task", "location", "start", "waits", "CO2e", "")]
@@ -78,15 +94,17 @@ def table(problem: Problem, outcome: Outcome, others: list[Compared]) -> list[st
     for job in verdict.unplaced[:SHOWN]:
         lines.append(f"{problem.jobs.name(job)}: no location is large enough or allowed")
     if verdict.late:
-        lines.append(f"{len(verdict.late)} late: there is no room inside their windows")
+        number = sum(item["tasks"] for item in placed if item["late"]) or len(verdict.late)
+        lines.append(f"{number} late: their windows are too short, or there is no room inside them")
+    if verdict.beyond:
+        lines.append("those that start after the horizon start where nothing is known to be taken: a longer one plans them")
     lines += [f"account {name} is over its budget by {mass_text(over)}" for name, over in verdict.overspent_g.items()]
-    proven = "proven optimal" if outcome.gap <= 1e-6 else f"at most {100 * outcome.gap:.2g} % above the best possible"
-    lines += ["", f"plan: {mass_text(verdict.emissions_g)} CO2e, {proven} (bound {mass_text(outcome.bound_g)})"]
+    lines += ["", f"plan: {mass_text(verdict.emissions_g)} CO2e, {worth(outcome)}"]
     if verdict.transfer_g:
         lines.append(f"of which to move data: {mass_text(verdict.transfer_g)}")
     for other in others:
-        ratio = other.emissions_g / verdict.emissions_g if verdict.emissions_g else float("inf")
-        lines.append(f"{other.name}: {mass_text(other.emissions_g)}, {ratio:.2f} times as much"
+        ratio = f", {other.emissions_g / verdict.emissions_g:.2f} times as much" if verdict.emissions_g else ""
+        lines.append(f"{other.name}: {mass_text(other.emissions_g)}{ratio}"
                      + (f", {other.late} late" if other.late else ""))  # fmt: skip
     return lines
 
@@ -95,7 +113,8 @@ def as_json(problem: Problem, outcome: Outcome, others: list[Compared]) -> dict[
     """Everything, for tools."""
     verdict = outcome.verdict
     return {
-        "cost_g": verdict.cost_g, "emissions_g": verdict.emissions_g, "transfer_g": verdict.transfer_g,
+        "complete": outcome.complete, "cost_g": verdict.cost_g,
+        "emissions_g": verdict.emissions_g, "transfer_g": verdict.transfer_g,
         "bound_g": outcome.bound_g, "gap": outcome.gap if np.isfinite(outcome.gap) else None,
         "late": [problem.jobs.name(job) for job in verdict.late],
         "unplaced": [problem.jobs.name(job) for job in verdict.unplaced],

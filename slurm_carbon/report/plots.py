@@ -83,6 +83,8 @@ def plan_figure(problem: "Problem", outcome: "Outcome", path: str) -> None:
     axes = figure.subplots(count, 1, sharex=True, squeeze=False)[:, 0]
     from matplotlib.dates import AutoDateLocator, ConciseDateFormatter, date2num
 
+    from slurm_carbon.report.plan import worth
+
     def x(slot: float) -> float:
         return float(date2num(utc(places.start_epoch_s + slot * places.slot_s)))
 
@@ -112,8 +114,7 @@ def plan_figure(problem: "Problem", outcome: "Outcome", path: str) -> None:
     axes[-1].xaxis.set_major_locator(locator)
     axes[-1].xaxis.set_major_formatter(ConciseDateFormatter(locator))
     figure.supylabel("g CO2e per kWh", fontsize="small")
-    proven = "proven optimal" if outcome.gap <= 1e-6 else f"at most {100 * outcome.gap:.2g} % above the best possible"
-    axes[0].set_title(f"{mass_text(outcome.verdict.emissions_g)} CO2e, {proven}", fontsize="medium", loc="left")
+    axes[0].set_title(f"{mass_text(outcome.verdict.emissions_g)} CO2e, {worth(outcome)}", fontsize="medium", loc="left")
     _save(figure, path)
 
 

@@ -54,6 +54,46 @@ def test_table_and_picture(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 
+HERE = 'start = "2026-11-24T00:00Z"\nhorizon = "4h"\n[locations.here]\nintensity_g_per_kwh = 100\nnodes = 1\n'
+
+
+@pytest.mark.parametrize(("task", "said"), [
+    ('run_time = "1h"\nmargin = "30d"\ntasks = 10', "6 late"),
+    ('run_time = "1h"\nnodes = 2', "one: no location is large enough"),
+    ('run_time = "1h"\naccount = "a"\n[accounts.a]\nbudget_g = 1', "account a is over its budget"),
+    ('run_time = "3h"\narrival = "1h"\nfinish_by = "2h"', "their windows are too short"),
+])  # fmt: skip
+def test_what_does_not_fit_claims_no_bound(task: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Late, without a place or over budget: exit code 1, the reason, and nothing said to be optimal."""
+    text = HERE + "[tasks.one]\npower_w = 1000\n" + ("" if "nodes" in task else "nodes = 1\n") + task + "\n"
+    assert cli.main(["plan", written(tmp_path, text)]) == 1
+    out = capsys.readouterr().out
+    assert said in out
+    assert "no bound holds" in out
+    assert "optimal" not in out
+    assert "inf " not in out
+    assert cli.main(["plan", written(tmp_path, text), "--json"]) == 1
+    found = json.loads(capsys.readouterr().out)
+    assert (found["complete"], found["gap"]) == (False, None)
+
+
+def test_a_weight_on_delay_shows_the_cost_that_the_bound_is_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Where the cost is more than emissions it stands beside the bound."""
+    text = HERE + '[tasks.one]\npower_w = 1000\nnodes = 1\nrun_time = "1h"\nmargin = "3h"\ndelay_g_per_h = 50\ntasks = 2\n'
+    assert cli.main(["plan", written(tmp_path, text)]) == 0
+    out = capsys.readouterr().out
+    assert "200 g CO2e, with delay and risk 250 g, proven optimal (bound 250 g)" in out
+
+
+def test_an_hour_of_the_clock_is_no_duration(tmp_path: Path) -> None:
+    """18:00 is the next six in the evening, 2h is two hours after the start."""
+    text = HERE.replace("4h", "2d") + '[tasks.one]\npower_w = 1\nrun_time = "1h"\narrival = "%s"\n'
+    at = planfile.load(written(tmp_path, text % "18:00"), NOW).jobs.earliest.tolist()[0]
+    start = 1795478400 + at * 3600
+    assert time.localtime(start).tm_hour == 18
+    assert planfile.load(written(tmp_path, text % "2h"), NOW).jobs.earliest.tolist() == [2]
+
+
 def test_every_key_arrives_where_it_belongs(tmp_path: Path) -> None:
     """Units, offsets, arrays, speeds, data, budgets and risk, from the file into the problem."""
     path = written(tmp_path, """
@@ -175,7 +215,7 @@ def test_ctrl_c_gives_the_best_plan_so_far(tmp_path: Path) -> None:
         f"[tasks.t{n}]\nenergy_kwh = {n % 7 + 1}\nrun_time = '{n % 5 + 1}h'\nmargin = '40h'\ncores = {n % 4 + 1}\n"
         for n in range(150)
     )
-    path = written(tmp_path, "[locations.a]\nzone = 'FR'\ncores = 12\n[locations.b]\nzone = 'DE'\ncores = 12\n" + tasks)
+    path = written(tmp_path, "[locations.a]\nzone = 'FR'\ncores = 30\n[locations.b]\nzone = 'DE'\ncores = 30\n" + tasks)
     terminal, stderr = pty.openpty()
     process = subprocess.Popen(
         [sys.executable, "-m", "slurm_carbon.cli", "plan", path, "--solver-time", "10m", "--json"],

@@ -145,6 +145,7 @@ def test_a_job_that_is_too_wide() -> None:
     outcome = planned(simple([[1.0, 2.0]], [(5, 1, 0, 1), (1, 1, 0, 1)], cores=2))
     assert outcome.verdict.unplaced == (0,)
     assert outcome.plan.job.tolist() == [1]
+    assert (outcome.complete, outcome.gap) == (False, math.inf)
 
 
 def test_too_many_jobs_for_the_window_come_least_late() -> None:
@@ -152,6 +153,7 @@ def test_too_many_jobs_for_the_window_come_least_late() -> None:
     outcome = planned(simple([[9.0, 9.0, 1.0, 1.0]], [(1, 1, 0, 0)] * 3, cores=1))
     assert sorted(outcome.plan.start.tolist()) == [0, 1, 2]
     assert len(outcome.verdict.late) == 2
+    assert (outcome.complete, outcome.gap) == (False, math.inf)
 
 
 def test_a_run_longer_than_the_horizon_is_counted_whole() -> None:
