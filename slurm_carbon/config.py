@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from slurm_carbon.errors import ConfigError
 from slurm_carbon.keys import Key, boolean, check_names, duration, nearest, number, one_of, section, string, strings, tables
 from slurm_carbon.model import Power
-from slurm_carbon.outlook import Source
+from slurm_carbon.outlook import MAX_G_PER_KWH, Source
 from slurm_carbon.policy import Policy
 from slurm_carbon.units import duration_s, duration_text
 
@@ -30,10 +30,29 @@ class Zone(NamedTuple):
     """Where the intensity of a zone comes from."""
 
     name: str
-    provider: str
+    sources: tuple[str, ...]
     file: str
+    g_per_kwh: float
     accounting: str
     factors: str
+    history: str
+    weather_at: tuple[float, ...]
+    names: dict[str, str]
+
+
+class Feed(NamedTuple):
+    """What has to be known to ask a source."""
+
+    name: str
+    url: str
+    key_file: str
+
+
+class Forecasts(NamedTuple):
+    """How the sources are asked, and how long their answers are trusted."""
+
+    directory: str
+    max_age_s: int
 
 
 class Place(NamedTuple):
@@ -59,6 +78,8 @@ class Config(NamedTuple):
     source: Source
     policy: Policy
     outlook: Outlooks
+    forecasts: Forecasts
+    feeds: tuple[Feed, ...]
     zones: tuple[Zone, ...]
     sites: tuple[Site, ...]
 
@@ -75,8 +96,35 @@ def _who(*kinds: str, words: tuple[str, ...] = ()) -> Callable[[Any], tuple[str,
     return read
 
 
+def _sources(value: Any) -> tuple[str, ...]:
+    names = strings(value)
+    if not names or len(set(names)) < len(names) or not set(names) <= set(SOURCES):
+        raise ValueError("a list, without repetition, of " + ", ".join(f'"{name}"' for name in SOURCES))
+    return names
+
+
+def _coordinates(value: Any) -> tuple[float, ...]:
+    try:
+        latitude, longitude = (float(x) for x in value) if value else (0.0, 0.0)
+    except (TypeError, ValueError):
+        latitude = longitude = 999.0
+    if not (-90 <= latitude <= 90 and -180 <= longitude <= 180):
+        raise ValueError("[latitude, longitude] in degrees, such as [48.1, 11.6]")
+    return (latitude, longitude) if value else ()
+
+
+def _names(value: Any) -> dict[str, str]:
+    if not isinstance(value, dict) or not set(value) <= set(SOURCES) or not all(isinstance(x, str) for x in value.values()):
+        raise ValueError('a table of sources and names, such as {watttime = "CAISO_NORTH"}')
+    return value
+
+
 # the keys
 
+SOURCES = (
+    "file", "static", "electricitymaps", "electricitymaps-mix", "watttime", "carbonintensity", "energycharts", "casdk",
+    "entsoe", "eia", "own", "climatology", "annual",
+)  # fmt: skip
 POLICY = (
     Key("max_delay", duration, "24h", "Latest start after submission of a job whose owner says nothing."),
     Key("max_delay_limit", duration, "7d", "The longest delay that anybody may ask for."),
@@ -98,11 +146,27 @@ OUTLOOK = (
     Key("fallback", one_of("climatology", "none"), "none",
         "Without a usable outlook: decide on the embedded climatology (asks Slurm for each job), or change nothing."),
 )  # fmt: skip
+FORECASTS = (
+    Key("directory", string, "", "Where answers, history and models are kept. Empty: `forecasts` beside the outlook."),
+    Key(
+        "max_age", duration, "24h", "A source that does not answer is stood in for by its last answer, if not older than this."
+    ),
+)
 ZONE = (
-    Key("provider", one_of("climatology", "file"), "climatology", "Where its carbon intensity comes from."),
-    Key("file", string, "", "For the provider `file`: CSV or JSON, see the manual."),
-    Key("accounting", one_of("production", "consumption", "marginal"), "production", "What the file's figures count."),
-    Key("factors", one_of("lifecycle", "direct"), "lifecycle", "The emission factors that the file's figures use."),
+    Key("sources", _sources, ["climatology"], "Where its carbon intensity comes from, the most trusted first; see the manual."),
+    Key("file", string, "", "For the source `file`: CSV or JSON, a path or an address; see the manual."),
+    Key("g_per_kwh", number(0, MAX_G_PER_KWH), 0.0, "For the source `static`: always this much."),
+    Key("accounting", one_of("production", "consumption", "marginal"), "production",
+        "What the figures of `file`, `static` and `casdk` count."),
+    Key("factors", one_of("lifecycle", "direct"), "lifecycle",
+        "The emission factors of the same, and those that are asked for where there is a choice."),
+    Key("history", string, "", "Which of the sources the forecaster `own` learns from. Empty: the first that has a history."),
+    Key("weather_at", _coordinates, [], "For `own`: [latitude, longitude] of the weather that it goes by, if it learnt with it."),
+    Key("names", _names, {}, "What sources call the zone, where it is not known: {entsoe = \"10Y...\", watttime = \"...\"}."),
+)  # fmt: skip
+FEED = (
+    Key("key_file", string, "", "The file of the key, readable by its owner only. Else it is in SLURM_CARBON_KEY_<SOURCE>."),
+    Key("url", string, "", "Its address, if it is not the public one."),
 )
 POWER = (
     Key("pue", number(1, 5), 1.56, "Power usage effectiveness (default: world average, Uptime Institute 2024)."),
@@ -137,15 +201,25 @@ def load(path: str) -> Config:
 def parse(raw: Mapping[str, Any], source: Source) -> Config:
     """The configuration in the tables of a TOML file. Raises ConfigError."""
     where = f"configuration {source.path}"
-    check_names(raw, ("policy", "outlook", "power", "zones", "clusters"), where)
+    check_names(raw, ("policy", "outlook", "forecasts", "sources", "power", "zones", "clusters"), where)
     policy = section(raw.get("policy", {}), POLICY, f"{where}: [policy]")
     outlook = section(raw.get("outlook", {}), OUTLOOK, f"{where}: [outlook]")
+    forecasts = section(raw.get("forecasts", {}), FORECASTS, f"{where}: [forecasts]")
     power = section(raw.get("power", {}), POWER, f"{where}: [power]")
+    check_names(raw.get("sources", {}), SOURCES, f"{where}: [sources]")
+    feeds = tuple(
+        Feed(name, url=values["url"].rstrip("/"), key_file=values["key_file"])
+        for name, table in tables(raw.get("sources", {}), f"{where}: [sources]")
+        for values in [section(table, FEED, f"{where}: [sources.{name}]")]
+    )
     zones = []
     for name, table in tables(raw.get("zones", {}), f"{where}: [zones]"):
         values = section(table, ZONE, f"{where}: [zones.{name}]")
-        if values["provider"] == "file" and not values["file"]:
-            raise ConfigError(f"{where}: [zones.{name}]: the provider `file` needs a key `file`")
+        for name_of, key in (("file", "file"), ("static", "g_per_kwh")):
+            if name_of in values["sources"] and not values[key]:
+                raise ConfigError(f"{where}: [zones.{name}]: the source `{name_of}` needs a key `{key}`")
+        if values["history"] and values["history"] not in SOURCES:
+            raise ConfigError(f"{where}: [zones.{name}]: history = {values['history']!r}{nearest(values['history'], SOURCES)}")
         zones.append(Zone(name, **values))
     names = [zone.name for zone in zones]
     sites = [
@@ -158,9 +232,16 @@ def parse(raw: Mapping[str, Any], source: Source) -> Config:
         source,
         Policy(**{key + "_s" if key.startswith("max_delay") else key: value for key, value in policy.items()}),
         Outlooks(outlook["file"], outlook["max_age"], outlook["horizon"], outlook["slot"], outlook["fallback"]),
+        Forecasts(forecasts["directory"] or default_directory(outlook["file"]), forecasts["max_age"]),
+        feeds,
         tuple(zones),
         tuple(sites),
     )
+
+
+def default_directory(outlook_file: str) -> str:
+    """Where forecasts are kept if nothing else is said: beside the outlook."""
+    return os.path.join(os.path.dirname(os.path.abspath(outlook_file)), "forecasts")
 
 
 def _site(name: str, table: Mapping[str, Any], power: Mapping[str, float], zones: list[str], where: str) -> Site:
@@ -191,6 +272,14 @@ def render(config: Config) -> str:
     lines = ["# Configuration of slurm-carbon: slurm_carbon.toml(5). Check it with `slurm-carbon config check`.", ""]
     lines += ["# What is allowed, and what is worth it.", "[policy]", *_render(POLICY, policy)]
     lines += ["# The file that csbatch and the hook decide by.", "[outlook]", *_render(OUTLOOK, outlook)]
+    kept = {"max_age": _short(config.forecasts.max_age_s), "directory": config.forecasts.directory}
+    if kept["directory"] == default_directory(config.outlook.file):
+        kept["directory"] = ""
+    lines += ["# What the sources of carbon intensity say, and how long it is kept.", "[forecasts]", *_render(FORECASTS, kept)]
+    if config.feeds:
+        lines += ["# The services: keys and addresses."]
+    for order, feed in enumerate(config.feeds):
+        lines += [f"[sources.{feed.name}]", *_render(FEED, feed._asdict(), comments=order == 0)]
     lines += ["# What hardware draws. Clusters and partitions may say otherwise, with the same keys.", "[power]"]
     lines += _render(POWER, {key.name: key.default for key in POWER})
     lines += ["# Zones of the electricity grid, by the names that Electricity Maps uses."]
@@ -217,7 +306,7 @@ def _render(keys: tuple[Key, ...], values: Mapping[str, Any], comments: bool = T
         if comments:
             default = "" if key.default == "" else f" Default: {_toml(key.default)}"
             lines.append(f"# {key.text}{default}")
-        if comments or values[key.name] != key.default:
+        if comments or _toml(values[key.name]) != _toml(key.default):
             lines.append(f"{key.name} = {_toml(values[key.name])}")
     return [*lines, ""]
 
@@ -235,6 +324,8 @@ def _bare(name: str) -> str:
 def _toml(value: Any) -> str:
     import json
 
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{_bare(name)} = {_toml(item)}" for name, item in value.items()) + "}"
     if isinstance(value, tuple | list):
         return "[" + ", ".join(_toml(item) for item in value) + "]"
     if isinstance(value, bool):

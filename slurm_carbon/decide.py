@@ -91,7 +91,9 @@ def decide(
         at_once.append(now)
         best.append(later)
         alternatives.append(Alternative(location, later, ""))
-    chosen, reason = choose(baseline, at_once, best, outlook.policy)
+    chosen, reason = choose(
+        baseline, at_once, best, outlook.policy, {zone: grid.captured for zone, grid in outlook.zones.items()}
+    )
     if chosen is not None and (chosen.location, chosen.start_epoch_s) == (home_location, may.earliest_epoch_s):
         chosen, reason = None, "at once and where it is, is best"
     return Decision(chosen, baseline, may, reason, tuple(alternatives))

@@ -9,6 +9,14 @@ from itertools import accumulate
 from slurm_carbon.light import NamedTuple
 
 
+class Part(NamedTuple):
+    """Who says so from a point in time on, until the next part."""
+
+    start_epoch_s: int
+    source: str
+    issued_epoch_s: int
+
+
 class Intensity(NamedTuple):
     """g CO2e per kWh in equal slots from `start_epoch_s` on. Beyond the last slot `beyond_g_per_kwh` holds."""
 
@@ -23,6 +31,9 @@ class Intensity(NamedTuple):
     issued_epoch_s: int
     low_g_per_kwh: list[float] | None = None  # 10 % quantile
     high_g_per_kwh: list[float] | None = None  # 90 % quantile
+    captured: float = 1.0  # of the saving that perfect knowledge would allow, what delays by this forecast have reached
+    captured_by: str = ""  # how that is known
+    parts: tuple[Part, ...] = ()  # where several say so, one after the other
 
     @property
     def end_epoch_s(self) -> int:

@@ -2,9 +2,9 @@
 
 It holds what the sources expect of each zone's electricity, what Slurm says of the clusters, and the site's policy, so
 that placing a job reads one file and asks nobody. It is written whole and renamed into place, and trusted only when it
-is complete, in range, and neither stale nor from the future. Format 1, all times in epoch seconds:
+is complete, in range, and neither stale nor from the future. Format 2, all times in epoch seconds:
 
-    {"format": 1, "generated": T, "max_age_s": ..., "config": {"path": ..., "mtime_ns": ..., "size": ...},
+    {"format": 2, "generated": T, "max_age_s": ..., "config": {"path": ..., "mtime_ns": ..., "size": ...},
      "policy": {...}, "clusters": {NAME: {...}}, "partitions": [...], "locations": [...],
      "zones": {ZONE: {"start": T, "slot_s": 3600, "mean_g_per_kwh": [...], "source": ..., ...}},
      "prices_g_per_h": {LOCATION: {"cores": [...]}}, "priced": T, "names": [...]}
@@ -17,7 +17,7 @@ import os
 from itertools import pairwise
 
 from slurm_carbon.errors import OutlookError
-from slurm_carbon.intensity import Intensity, Running
+from slurm_carbon.intensity import Intensity, Part, Running
 from slurm_carbon.light import NamedTuple, json_loads
 from slurm_carbon.model import Cluster, Location, NodeShape, Partition, Power
 from slurm_carbon.policy import Policy
@@ -27,7 +27,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-FORMAT = 1
+FORMAT = 2
 CLOCK_SKEW_S = 300  # how far ahead the clock of the machine that wrote it may be
 MAX_BYTES = 16 << 20
 MAX_G_PER_KWH = 5000.0  # oil at its worst is under 1200
@@ -198,6 +198,7 @@ def _seconds(value: object) -> int:
 def _encode_zone(intensity: Intensity) -> Json:
     values = intensity._asdict()
     values["start"], values["issued"] = values.pop("start_epoch_s"), values.pop("issued_epoch_s")
+    values["parts"] = [list(part) for part in intensity.parts]
     del values["zone"]
     return {name: value for name, value in values.items() if value is not None}
 
@@ -213,9 +214,14 @@ def _decode_zone(zone: str, raw: Json) -> Intensity:
     slot_s = _seconds(raw["slot_s"])
     if slot_s < 60:
         raise ValueError(f"slots of {slot_s} s")
+    captured = raw["captured"]
+    if not 0 <= captured <= 1:
+        raise ValueError(f"captured {captured!r} is no share")
+    parts = tuple(Part(_seconds(start), source, _seconds(issued)) for start, source, issued in raw["parts"])
     return Intensity(
         zone, _seconds(raw["start"]), slot_s, mean, raw["beyond_g_per_kwh"], raw["source"], raw["accounting"],
         raw["factors"], _seconds(raw["issued"]), raw.get("low_g_per_kwh"), raw.get("high_g_per_kwh"),
+        captured, raw["captured_by"], parts,
     )  # fmt: skip
 
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from slurm_carbon.errors import ConfigError, UsageError
 from slurm_carbon.forecast import climatology
+from slurm_carbon.forecast.series import on_grid
 from slurm_carbon.keys import Key, check_names, duration, nearest, number, section, string, strings, tables
 from slurm_carbon.planning.problem import NO_END, POWER, Jobs, Places, Problem, Profiles
 from slurm_carbon.planning.uncertainty import run_times, scenarios
@@ -156,7 +157,8 @@ def _places(
         if table["zone"]:
             if table["zone"] not in climatology.zones():
                 raise ConfigError(f"{here}: zone {table['zone']!r}{nearest(table['zone'], climatology.zones())}")
-            values = climatology.series(table["zone"], start_s, slot_s, horizon).mean_g_per_kwh
+            usual = climatology.series(table["zone"], start_s, start_s + slot_s * horizon)
+            values = on_grid(usual, start_s, slot_s, horizon).mean_g_per_kwh
         grams[index] = _each_slot(values, horizon, slots, f"{here}: intensity_g_per_kwh")
         limited = [resource for resource in (*RESOURCES, POWER) if table[resource] != []]
         pools += [(f"{resource} of {name}", resource, index, table[resource]) for resource in limited]

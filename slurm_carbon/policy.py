@@ -220,29 +220,32 @@ def _gres_of(shape: NodeShape, name: str) -> int:
 
 
 def choose(
-    baseline: Placement, at_once: list[Placement], best: list[Placement], policy: Policy
+    baseline: Placement, at_once: list[Placement], best: list[Placement], policy: Policy, captured: dict[str, float]
 ) -> tuple[Placement | None, str]:
     """The placement to take, or None with the reason why the job stays as it was written.
 
     `at_once` and `best` hold a placement a location: started now, and at its best start. A job is delayed only if the
     delay itself saves enough beyond the best place now, and moved only if that saves enough beyond the baseline.
+    What a delay is expected to save counts by the share that the forecast of the zone has been shown to capture.
     """
     now = min(at_once, key=lambda p: p.cost_g, default=baseline)
     if not _worth(now, baseline, policy):
         now = baseline
     later = min(best, key=lambda p: p.cost_g, default=baseline)
-    if _worth(later, now, policy):
+    shown = captured.get(later.location.zone, 1.0)
+    if _worth(later, now, policy, shown):
         return later, ""
     if now is baseline:
-        saving = baseline.emissions_g - later.emissions_g
+        saving = max(0.0, baseline.emissions_g - later.emissions_g)
         share = 100 * saving / baseline.emissions_g if baseline.emissions_g else 0.0
+        counts = f", of which forecasts of {later.location.zone} have captured {100 * shown:.0f} %" if shown < 1 else ""
         return None, (
-            f"no choice saves enough: {mass_text(max(0.0, saving))} ({max(0.0, share):.1f} %) at best, "
+            f"no choice saves enough: {mass_text(saving)} ({share:.1f} %) at best{counts}; "
             f"the site asks for {mass_text(policy.min_saving_g)} and {policy.min_saving_pct:g} %"
         )
     return now, ""
 
 
-def _worth(new: Placement, old: Placement, policy: Policy) -> bool:
-    saving = old.emissions_g - new.emissions_g
+def _worth(new: Placement, old: Placement, policy: Policy, captured: float = 1.0) -> bool:
+    saving = (old.emissions_g - new.emissions_g) * captured
     return new.cost_g < old.cost_g and saving >= max(policy.min_saving_g, old.emissions_g * policy.min_saving_pct / 100)

@@ -1,6 +1,6 @@
 """A first configuration, from what Slurm reports: every cluster in its accounting, every partition that is open."""
 
-from slurm_carbon.config import POWER, Config, Outlooks, Place, Site, Zone, parse
+from slurm_carbon.config import POWER, Config, Outlooks, Place, Site, parse
 from slurm_carbon.errors import CommandError, ConfigError
 from slurm_carbon.forecast import climatology
 from slurm_carbon.model import Power
@@ -33,7 +33,7 @@ def propose(runner: Runner, zones: dict[str, str], confs: dict[str, str], filesy
     if missing := [zone for zone in used if zone not in known]:
         raise ConfigError(f"zone {', '.join(missing)}: not in the climatology, which has {', '.join(known)}")
     return defaults._replace(
-        zones=tuple(Zone(zone, "climatology", "", "production", "lifecycle") for zone in used),
+        zones=parse({"zones": {zone: {} for zone in used}}, defaults.source).zones,
         sites=tuple(sites),
         outlook=Outlooks(*defaults.outlook),
     )

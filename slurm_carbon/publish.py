@@ -1,9 +1,13 @@
 """The slow plane's round: ask every source and every cluster, and make one outlook of the answers."""
 
-from slurm_carbon.config import Config, Zone
+import os
+import time
+
+from slurm_carbon.config import Config
 from slurm_carbon.errors import CommandError, ForecastError, OutlookError
-from slurm_carbon.forecast import climatology
-from slurm_carbon.forecast import file as file_provider
+from slurm_carbon.forecast import chain
+from slurm_carbon.forecast.http import Web
+from slurm_carbon.forecast.store import Store
 from slurm_carbon.intensity import Intensity
 from slurm_carbon.model import Location
 from slurm_carbon.outlook import Outlook
@@ -20,7 +24,34 @@ def make(config: Config, now_epoch_s: int, runner: Runner) -> tuple[Outlook, lis
             facts.append(slurm_facts.read(runner, site.name, site.slurm_conf, site.filesystem))
         except CommandError as error:
             problems.append(str(error))
-    return assemble(config, now_epoch_s, facts, problems), problems
+    return assemble(config, now_epoch_s, facts, intensities(config, now_epoch_s, problems), problems), problems
+
+
+def intensities(config: Config, now_epoch_s: int, problems: list[str]) -> dict[str, Intensity]:
+    """What the sources of each zone say; adds to the problems what they do not."""
+    store = Store(config.forecasts.directory)
+    web = Web(later=store.later(time.time()))
+    found = chain.find_all(config.zones, chain.setting(config, now_epoch_s, web.ask, os.environ))
+    for zone in found.values():
+        problems += zone.problems
+    try:
+        store.keep_later(web.later)
+    except ForecastError as error:
+        problems.append(str(error))
+    known = {name: zone.intensity for name, zone in found.items() if zone.intensity is not None}
+    problems += incomparable(known)
+    return known
+
+
+def incomparable(zones: dict[str, Intensity]) -> list[str]:
+    """One sentence if zones count in different ways: no job is then moved from one to the other."""
+    kinds: dict[str, list[str]] = {}
+    for name, grid in zones.items():
+        kinds.setdefault(f"{grid.accounting}, {grid.factors}", []).append(name)
+    if len(kinds) < 2:
+        return []
+    groups = "; ".join(f"{', '.join(names)} ({kind})" for kind, names in kinds.items())
+    return [f"zones that count differently are not compared, and no job moves between them: {groups}"]
 
 
 def on_climatology(config: Config, now_epoch_s: int, runner: Runner) -> Outlook:
@@ -28,22 +59,17 @@ def on_climatology(config: Config, now_epoch_s: int, runner: Runner) -> Outlook:
 
     Raises OutlookError where not a single location comes of it.
     """
-    zones = tuple(zone._replace(provider="climatology") for zone in config.zones)
+    zones = tuple(zone._replace(sources=("climatology",)) for zone in config.zones)
     outlook, problems = make(config._replace(zones=zones), now_epoch_s, runner)
     if not outlook.locations:
         raise OutlookError("no outlook is published, and none can be made: " + "; ".join(problems))
     return outlook
 
 
-def assemble(config: Config, now_epoch_s: int, facts: list[slurm_facts.Facts], problems: list[str]) -> Outlook:
+def assemble(
+    config: Config, now_epoch_s: int, facts: list[slurm_facts.Facts], zones: dict[str, Intensity], problems: list[str]
+) -> Outlook:
     """The outlook that follows from the facts of the clusters; adds to the problems what it had to leave out."""
-    start = now_epoch_s - now_epoch_s % config.outlook.slot_s
-    zones: dict[str, Intensity] = {}
-    for zone in config.zones:
-        try:
-            zones[zone.name] = intensity(zone, config, start)
-        except ForecastError as error:
-            problems.append(str(error))
     partitions = {(p.cluster, p.name): p for fact in facts for p in fact.partitions}
     answered = {fact.cluster.name for fact in facts}
     locations = []
@@ -68,17 +94,3 @@ def assemble(config: Config, now_epoch_s: int, facts: list[slurm_facts.Facts], p
         0,
         tuple(sorted({n for s in config.sites for p in s.places for n in (s.name, f"{s.name}/{p.partition}", p.zone)})),
     )
-
-
-def intensity(zone: Zone, config: Config, start_epoch_s: int) -> Intensity:
-    """The intensity of a zone from its configured provider. Raises ForecastError."""
-    slot_s = config.outlook.slot_s
-    slots = config.outlook.horizon_s // slot_s
-    if zone.provider == "climatology":
-        return climatology.series(zone.name, start_epoch_s, slot_s, slots)
-    try:
-        return file_provider.series(zone.file, zone.name, start_epoch_s, slot_s, slots, zone.accounting, zone.factors)
-    except ForecastError:
-        if config.outlook.fallback != "climatology" or zone.name not in climatology.zones():
-            raise
-        return climatology.series(zone.name, start_epoch_s, slot_s, slots)

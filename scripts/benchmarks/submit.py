@@ -89,7 +89,7 @@ class Bench:
             "SLURM_CARBON_CONFIG": str(self.folder / "slurm_carbon.toml"),
             "SLURM_CARBON_OUTLOOK": str(self.folder / "outlook.json"),
         }
-        zones = "".join(f'[zones.{zone}]\nprovider = "file"\nfile = "{self.folder}/gb.csv"\n' for zone in ("HERE", "THERE"))
+        zones = "".join(f'[zones.{zone}]\nsources = ["file"]\nfile = "{self.folder}/gb.csv"\n' for zone in ("HERE", "THERE"))
         clusters = "".join(
             f'[clusters.{name}]\nzone = "{zone}"\nfilesystem = "home"\nslurm_conf = "{self.folder}/cluster/{name}/slurm.conf"\n'
             f"pue = {pue}\n" + "".join(f"[clusters.{name}.partitions.{p}]\n" for p in ("batch", "short", "gpu"))

@@ -5,13 +5,12 @@ no network and no key. scripts/make-climatology made the table, and names where 
 """
 
 import json
-from datetime import timedelta
 from functools import cache
 from importlib.resources import files
 from typing import Any
 
 from slurm_carbon.errors import ForecastError
-from slurm_carbon.intensity import Intensity
+from slurm_carbon.forecast.series import Series
 from slurm_carbon.units import HOUR_S, utc
 
 SOURCE = "climatology"
@@ -33,25 +32,17 @@ def provenance() -> str:
     return str(_table()["source"])
 
 
-def series(zone: str, start_epoch_s: int, slot_s: int, slots: int) -> Intensity:
-    """The usual intensity of a zone in g/kWh, `slots` of them from a start on. Raises ForecastError."""
+def series(zone: str, start_epoch_s: int, end_epoch_s: int) -> Series:
+    """The usual intensity of a zone in g/kWh, hour by hour over a span. Raises ForecastError."""
     table = _table()["zones"].get(zone)
     if table is None:
         raise ForecastError(f"zone {zone}: not in the climatology, which has {', '.join(zones())}")
 
-    def at(epoch_s: float) -> float:
+    def at(epoch_s: int) -> float:
         moment = utc(epoch_s)
         kind = "weekend" if moment.weekday() >= 5 else "weekday"
         return float(table[kind][moment.month - 1][moment.hour])
 
-    def over(begin: int) -> float:
-        """Mean over a slot: exact for slots that divide the hour or are whole hours."""
-        steps = max(1, slot_s // HOUR_S)
-        return sum(at(begin + step * slot_s / steps) for step in range(steps)) / steps
-
-    end = utc(start_epoch_s + slots * slot_s)
-    week = [at((end + timedelta(hours=hour)).timestamp()) for hour in range(7 * 24)]
-    return Intensity(
-        zone, start_epoch_s, slot_s, [over(start_epoch_s + i * slot_s) for i in range(slots)], sum(week) / len(week),
-        SOURCE, "production", "lifecycle", start_epoch_s,
-    )  # fmt: skip
+    first = start_epoch_s - start_epoch_s % HOUR_S
+    hours = [at(hour) for hour in range(first, end_epoch_s, HOUR_S)]
+    return Series(zone, first, HOUR_S, hours, SOURCE, "production", "lifecycle", start_epoch_s)

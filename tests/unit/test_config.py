@@ -18,9 +18,16 @@ SOURCE = Source("x.toml", 0, 0)
 SMALL = """
 [policy]
 max_delay = "36h"
+[forecasts]
+max_age = "2d"
+[sources.entsoe]
+key_file = "/etc/slurm_carbon/keys/entsoe"
 [zones.DE]
+sources = ["entsoe", "own", "climatology"]
+names = {entsoe = "10Y1001A1001A82H"}
+weather_at = [52.5, 13.4]
 [zones.FR]
-provider = "file"
+sources = ["file"]
 file = "/srv/fr.csv"
 [clusters.alpha]
 zone = "DE"
@@ -57,7 +64,15 @@ def test_the_shipped_file_is_complete_and_means_the_defaults() -> None:
     config = configs.load(str(ETC / "slurm_carbon.toml"))
     text = (ETC / "slurm_carbon.toml").read_text()
     assert text == configs.render(config)
-    for key in (*configs.POLICY, *configs.OUTLOOK, *configs.ZONE, *configs.POWER, *configs.CLUSTER):
+    for key in (
+        *configs.POLICY,
+        *configs.OUTLOOK,
+        *configs.FORECASTS,
+        *configs.FEED,
+        *configs.ZONE,
+        *configs.POWER,
+        *configs.CLUSTER,
+    ):
         assert re.search(rf"^# .*\n{key.name} = ", text, re.MULTILINE), key.name
     assert config.policy == parse("").policy
 
@@ -74,8 +89,15 @@ def test_the_shipped_file_is_complete_and_means_the_defaults() -> None:
         ("[policy]\nopt_out = ['me']", "user:NAME"),
         ("[outlook]\nfallback = 'guess'", '"climatology", "none"'),
         ("[outlook]\nslot = '1s'", "slot must be at least 1m"),
-        ("[zones.DE]\nprovider = 'file'", "needs a key `file`"),
-        ("[zones.DE]\nprovider = 'magic'", "one of"),
+        ("[zones.DE]\nsources = ['file']", "needs a key `file`"),
+        ("[zones.DE]\nsources = ['magic']", 'must be a list, without repetition, of "file"'),
+        ("[zones.DE]\nsources = []", "without repetition"),
+        ("[zones.DE]\nsources = ['static']", "needs a key `g_per_kwh`"),
+        ("[zones.DE]\nhistory = 'eai'", "did you mean 'eia'"),
+        ("[zones.DE]\nweather_at = [91, 0]", "in degrees"),
+        ("[zones.DE]\nnames = {who = 'X'}", "a table of sources and names"),
+        ("[sources.watttme]", "did you mean 'watttime'"),
+        ("[sources.eia]\nkey = 'abc'", "unknown key 'key'; did you mean 'key_file'"),
         ("zones = 3", r"\[zones\] must hold tables"),
         ("[clusters.a]\nzone = 'DE'\n[clusters.a.partitions.b]", r"zone 'DE' has no \[zones.DE\]"),
         ("[zones.DE]\n[clusters.a.partitions.b]\nzone = 'ED'", "did you mean 'DE'"),

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from slurm_carbon import publish
-from slurm_carbon.config import Config, Place, Site, Zone, parse
+from slurm_carbon.config import Config, Place, Site, parse
 from slurm_carbon.errors import CommandError, OutlookError
 from slurm_carbon.model import NodeShape, Power
 from slurm_carbon.outlook import Source
@@ -78,7 +78,7 @@ def test_gres_with_sockets(gres: str, expected: tuple[tuple[str, int], ...]) -> 
 def site(name: str = "alpha") -> Config:
     """A configuration of one or two clusters."""
     places = (Place("batch", "DE", Power(10, 200, 0.4, 1.5)),)
-    zones = (Zone("DE", "climatology", "", "production", "lifecycle"),)
+    zones = parse({"zones": {"DE": {}}}, Source("x", 0, 0)).zones
     return parse({}, Source("x", 0, 0))._replace(zones=zones, sites=(Site(name, "", "home", places),))
 
 

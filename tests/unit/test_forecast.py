@@ -12,6 +12,7 @@ import pytest
 from slurm_carbon.errors import ForecastError
 from slurm_carbon.forecast import climatology
 from slurm_carbon.forecast import file as file_provider
+from slurm_carbon.forecast.series import on_grid
 from slurm_carbon.intensity import Intensity
 
 ROOT = Path(__file__).parent.parent.parent
@@ -20,7 +21,7 @@ MONDAY = 1_795_392_000  # 2026-11-23 00:00 UTC
 
 def test_climatology_repeats_its_day_and_knows_the_weekend() -> None:
     """Every weekday of a month is the same, and Saturday is another."""
-    week = climatology.series("GB", MONDAY, 3600, 7 * 24).mean_g_per_kwh
+    week = climatology.series("GB", MONDAY, MONDAY + 7 * 86400).g_per_kwh
     days = [week[i * 24 : (i + 1) * 24] for i in range(7)]
     assert days[0] == days[1] == days[4] != days[5] == days[6]
 
@@ -28,18 +29,18 @@ def test_climatology_repeats_its_day_and_knows_the_weekend() -> None:
 @pytest.mark.parametrize("slot_s", [900, 1800, 7200, 21600])
 def test_climatology_means_the_same_on_every_grid(slot_s: int) -> None:
     """Finer or coarser slots change nothing of the mean over a day."""
-    hourly = climatology.series("DE", MONDAY, 3600, 24).mean_g_per_kwh
-    other = climatology.series("DE", MONDAY, slot_s, 86400 // slot_s).mean_g_per_kwh
-    assert sum(other) / len(other) == pytest.approx(sum(hourly) / 24)
+    day = climatology.series("DE", MONDAY, MONDAY + 86400)
+    other = on_grid(day, MONDAY, slot_s, 86400 // slot_s).mean_g_per_kwh
+    assert sum(other) / len(other) == pytest.approx(sum(day.g_per_kwh) / 24)
 
 
 def test_climatology_has_21_zones_and_says_what_it_is() -> None:
     """The zones of the open data, their source named; another zone is an error that lists them."""
     assert len(climatology.zones()) == 21
     assert "ENTSO-E" in climatology.provenance()
-    assert climatology.series("FR", MONDAY, 3600, 2).source == "climatology"
+    assert climatology.series("FR", MONDAY, MONDAY + 7200).source == "climatology"
     with pytest.raises(ForecastError, match="US-TEX-ERCO"):
-        climatology.series("XX", MONDAY, 3600, 2)
+        climatology.series("XX", MONDAY, MONDAY + 7200)
 
 
 @pytest.mark.shared
@@ -54,7 +55,7 @@ def test_embedded_table_is_what_the_script_makes(shared: Path) -> None:
 
 def series(path: Path, start: int = MONDAY, slots: int = 24, slot_s: int = 3600) -> Intensity:
     """What a file says from a start on."""
-    return file_provider.series(str(path), "X", start, slot_s, slots, "consumption", "direct")
+    return on_grid(file_provider.series(str(path), "X", start, "consumption", "direct"), start, slot_s, slots)
 
 
 def csv_file(tmp_path: Path, text: str) -> Path:
@@ -101,12 +102,12 @@ def test_a_short_file_is_a_short_forecast(tmp_path: Path) -> None:
         ("start,g_per_kwh\n2026-11-23T00:00Z,5\n", "fewer than two"),
         ("time,g\n1,2\n3,4\n", "has no 'start'"),
         (GOOD.replace("T03:00Z,103", "T03:00,103"), "period 4: .* needs Z or an offset"),
-        (GOOD.replace("T03:00Z,103", "T03:00Z,nan"), "period 4: .* not between"),
-        (GOOD.replace("T03:00Z,103", "T03:00Z,-3"), "not between 0 and 5000"),
-        (GOOD.replace("T03:00Z,103", "T03:00Z,inf"), "not between"),
+        (GOOD.replace("T03:00Z,103", "T03:00Z,nan"), "period 4: .* is no number"),
+        (GOOD.replace("T03:00Z,103", "T03:00Z,-3"), "-3 at 2026-11-23T03:00Z is not between 0 and 5000"),
+        (GOOD.replace("T03:00Z,103", "T03:00Z,inf"), "is no number"),
         (GOOD.replace("T03:00Z,103", "T03:00Z,lots"), "is no number"),
-        (GOOD.replace("2026-11-23T03:00Z,103,93\n", ""), "period 4 starts 2 h after"),
-        (GOOD.replace("T03:00Z", "T02:00Z"), "starts 0 min after"),
+        (GOOD.replace("T03:00Z", "T02:00Z"), "two values for 2026-11-23T02:00Z: 102 and 103"),
+        (GOOD.replace("T03:00Z", "T03:20Z"), "the period at 2026-11-23T03:20Z does not fit periods of 1 h"),
         (GOOD.replace("T03:00Z", "later"), "no ISO 8601"),
         ("{}", "list of objects"),
         ("[1, 2]", "list of objects"),

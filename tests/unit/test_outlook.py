@@ -71,7 +71,7 @@ def edited(tmp_path: Path, change: Any) -> str:
 @pytest.mark.parametrize(
     "change",
     [
-        lambda raw: raw.update(format=2),
+        lambda raw: raw.update(format=1),
         lambda raw: raw.update(generated="yesterday"),
         lambda raw: raw.update(generated=True),
         lambda raw: raw.update(max_age_s=-1),

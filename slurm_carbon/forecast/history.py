@@ -1,0 +1,67 @@
+"""What was measured in a zone, kept hour by hour: our own forecaster learns from it, and forecasts are judged by it.
+
+Services hand out a day to a month at a time, so it is collected with every refresh; a zone can also start with years of it
+from a file (`slurm-carbon forecast fit --history FILE`).
+"""
+
+import json
+
+from slurm_carbon.config import Zone
+from slurm_carbon.errors import ForecastError
+from slurm_carbon.forecast.http import Ask, StatusError
+from slurm_carbon.forecast.series import Said, regular
+from slurm_carbon.forecast.service import Service, Subject
+from slurm_carbon.forecast.store import Store
+from slurm_carbon.units import DAY_S, HOUR_S
+
+OFTEN_S = HOUR_S - 60  # a history is not asked for more often
+REVISED_S = 6 * HOUR_S  # services still correct their last hours
+LONGEST_S = 10 * DAY_S  # what a refresh asks for; the file of a site may have years
+
+
+def hourly(said: Said) -> dict[int, float]:
+    """Means by the hour, of the hours that are there from end to end. Raises ForecastError."""
+    values, period_s = regular(said.rows, said.period_s)
+    if period_s >= HOUR_S:
+        return {start + hour: g for start, g in values.items() for hour in range(0, period_s - HOUR_S + 1, HOUR_S)}
+    parts: dict[int, list[float]] = {}
+    for start, g_per_kwh in values.items():
+        parts.setdefault(start - start % HOUR_S, []).append(g_per_kwh)
+    return {hour: sum(found) / len(found) for hour, found in parts.items() if len(found) == HOUR_S // period_s}
+
+
+def catch_up(zone: Zone, subjects: list[tuple[Service, Subject]], store: Store, ask: Ask, now_epoch_s: int) -> None:
+    """Add what the first service that answers has measured since the last time. Raises ForecastError only if none ever did."""
+    note = ("history", f"{zone.name} asked.json")
+    try:
+        asked = json.loads(store.read(*note) or b"{}")
+        before = int(asked.get("at", 0))
+    except (ValueError, TypeError, AttributeError):
+        before = 0
+    if not subjects or 0 <= now_epoch_s - before < OFTEN_S:
+        return
+    errors = []
+    end = now_epoch_s - now_epoch_s % HOUR_S
+    for service, subject in subjects:
+        begin = max(end - LONGEST_S, min(end - DAY_S, before - REVISED_S))
+        try:
+            said = _told(service, subject, ask, begin, end)
+            store.keep_history(zone.name, (said.accounting, said.factors), hourly(said))
+        except ForecastError as error:
+            errors.append(f"zone {zone.name}: {service.name}: {error}")
+            continue
+        store.write(json.dumps({"at": now_epoch_s, "source": service.name}).encode(), *note)
+        return
+    if not store.kinds(zone.name):
+        raise ForecastError("; ".join(errors))
+
+
+def _told(service: Service, subject: Subject, ask: Ask, begin: int, end: int) -> Said:
+    if service.history is None:
+        raise ForecastError("has no history")
+    try:
+        return service.history(ask, subject, begin, end)
+    except StatusError:
+        if end - begin <= DAY_S:
+            raise
+        return service.history(ask, subject, end - DAY_S, end)  # all that a free key may have
