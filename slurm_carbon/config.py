@@ -161,7 +161,7 @@ ZONE = (
     Key("factors", one_of("lifecycle", "direct"), "lifecycle",
         "The emission factors of the same, and those that are asked for where there is a choice."),
     Key("history", string, "", "Which of the sources the forecaster `own` learns from. Empty: the first that has a history."),
-    Key("weather_at", _coordinates, [], "For `own`: [latitude, longitude] of the weather that it goes by, if it learnt with it."),
+    Key("weather_at", _coordinates, [], "For `own`: [latitude, longitude] of the weather that it goes by."),
     Key("names", _names, {}, "What sources call the zone, where it is not known: {entsoe = \"10Y...\", watttime = \"...\"}."),
 )  # fmt: skip
 FEED = (

@@ -13,7 +13,7 @@ from slurm_carbon.units import HOUR_S, utc
 PAGE = 5000
 SOURCES = {
     "COL": "coal", "NG": "gas", "NUC": "nuclear", "OIL": "oil", "PET": "oil", "WAT": "hydro", "SUN": "solar", "WND": "wind",
-    "GEO": "geothermal", "BIO": "biomass", "OTH": "unknown", "UNK": "unknown",
+    "WIND": "wind", "GEO": "geothermal", "BIO": "biomass", "OTH": "unknown", "UNK": "unknown",
     "BAT": "battery", "PS": "pumped hydro", "SNB": "solar", "WNB": "wind", "UES": "battery", "OES": "battery",
 }  # fmt: skip
 
@@ -42,9 +42,7 @@ def page(body: bytes, asked: Request, subject: Subject) -> tuple[list[tuple[int,
                 raise ForecastError(f"answers for {str(item['respondent'])[:40]!r}, not {subject.name!r}")
             if item["value-units"] != "megawatthours":
                 raise ForecastError(f"counts in {str(item['value-units'])[:40]!r}, not in megawatthours")
-            if item["fueltype"] not in SOURCES:
-                raise ForecastError(f"has electricity from {str(item['fueltype'])[:40]!r}, which we do not know")
-            found.append((epoch_s(item["period"] + ":00Z") - HOUR_S, item["fueltype"], value(item["value"])))
+            found.append((epoch_s(item["period"] + ":00Z") - HOUR_S, str(item["fueltype"]), value(item["value"])))
         return found, int(response["total"])
     except (KeyError, TypeError, ValueError) as error:
         raise ForecastError(f"the answer is broken: {type(error).__name__} {str(error)[:80]}") from None

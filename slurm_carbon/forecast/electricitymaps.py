@@ -67,10 +67,14 @@ def mix_answer(body: bytes, asked: Request, subject: Subject) -> Said:
     for item in found:
         try:
             at, amounts = epoch_s(item["datetime"]), item["powerConsumptionBreakdown"]
-            mw = {SOURCES.get(name, name): value(amount) for name, amount in amounts.items()}
+            mw = {
+                name: {at: amount}
+                for name, amount in zip(amounts, map(value, amounts.values()), strict=True)
+                if amount is not None
+            }
         except (KeyError, ValueError, AttributeError) as error:
             raise ForecastError(f"a period is broken: {error}") from None
-        values.append((at, mix.intensity(mw, subject.factors)))
+        values += mix.intensities(mix.by_source(mw, SOURCES), subject.factors) or [(at, None)]
     return Said(values, "consumption", subject.factors, issued)
 
 

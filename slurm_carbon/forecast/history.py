@@ -9,13 +9,14 @@ import json
 from slurm_carbon.config import Zone
 from slurm_carbon.errors import ForecastError
 from slurm_carbon.forecast.http import Ask, StatusError
-from slurm_carbon.forecast.series import Said, regular
+from slurm_carbon.forecast.series import Said, check_level, regular
 from slurm_carbon.forecast.service import Service, Subject
 from slurm_carbon.forecast.store import Store
 from slurm_carbon.units import DAY_S, HOUR_S
 
 OFTEN_S = HOUR_S - 60  # a history is not asked for more often
 REVISED_S = 6 * HOUR_S  # services still correct their last hours
+LEVEL_HOURS = 28 * 24  # whose mean new values are compared with
 LONGEST_S = 10 * DAY_S  # what a refresh asks for; the file of a site may have years
 
 
@@ -46,7 +47,13 @@ def catch_up(zone: Zone, subjects: list[tuple[Service, Subject]], store: Store, 
         begin = max(end - LONGEST_S, min(end - DAY_S, before - REVISED_S))
         try:
             said = _told(service, subject, ask, begin, end)
-            store.keep_history(zone.name, (said.accounting, said.factors), hourly(said))
+            kind = (said.accounting, said.factors)
+            found = {start: value for start, value in hourly(said).items() if begin <= start < end}
+            if not found:
+                raise ForecastError("has nothing of the last days")
+            known = list(store.history(zone.name, kind).values())[-LEVEL_HOURS:]
+            check_level(list(found.values()), *kind, sum(known) / len(known) if len(known) >= DAY_S // HOUR_S else None)
+            store.keep_history(zone.name, kind, found)
         except ForecastError as error:
             errors.append(f"zone {zone.name}: {service.name}: {error}")
             continue

@@ -6,7 +6,8 @@ intensity = sum(MW of a source x its factor) / sum(MW), over what is generated.
   electricity of this mix at another hour, and it is counted when it is generated. Its losses are then not counted.
 - Imports are left out where only the production is known, and the result is called `production`. A service that traces
   flows gives the mix of what is consumed, imports included; that is called `consumption`.
-- `unknown` counts as a thermal mix; where it is more than half of everything there is no intensity.
+- `unknown`, and a source that a service has added since, counts as a thermal mix; where that is more than half of
+  everything there is no intensity.
 - A negative amount is consumption of the plant itself, and counts as none.
 """
 
@@ -28,7 +29,7 @@ class Factor(NamedTuple):
 
 
 IPCC = "IPCC AR5 WG III 2014, annex III, table A.III.2, median"
-UNKNOWN = "Electricity Maps, factors of an unknown thermal mix"
+UNKNOWN = "unknown"
 FACTORS = {
     "coal": Factor(820, 760, IPCC),
     "gas": Factor(490, 370, IPCC),
@@ -39,7 +40,7 @@ FACTORS = {
     "nuclear": Factor(12, 0, IPCC),
     "solar": Factor(45, 0, IPCC + " of rooftop (41) and utility (48), mean"),
     "wind": Factor(11, 0, IPCC + ", onshore"),
-    "unknown": Factor(700, 575, UNKNOWN),
+    UNKNOWN: Factor(700, 575, "Electricity Maps, factors of an unknown thermal mix"),
 }
 STORAGE = ("pumped hydro", "battery")
 
@@ -62,7 +63,7 @@ def intensity(mw: Mapping[str, float | None], factors: str) -> float | None:
             raise ForecastError(f"no emission factor for {source!r}; there is one for {', '.join(FACTORS)}")
         emitted += amount * (factor.lifecycle if factors == "lifecycle" else factor.direct)
         total += amount
-        unknown += amount if source == "unknown" else 0.0
+        unknown += amount if source == UNKNOWN else 0.0
     if total <= 0:
         return None
     if unknown > total * MOST_UNKNOWN:
@@ -75,11 +76,13 @@ def by_source(mw: Hourly, sources: Mapping[str, str]) -> Hourly:
 
     A service that has not yet heard of the wind of an hour must not make that hour look dirty. Storage may be missing.
     """
-    usual = {code for code, hours in mw.items() if sources[code] not in STORAGE and any(x > 0 for x in hours.values())}
+    usual = {
+        code for code, hours in mw.items() if sources.get(code, UNKNOWN) not in STORAGE and any(x > 0 for x in hours.values())
+    }
     whole = {t for hours in mw.values() for t in hours if all(t in mw[code] for code in usual)}
     found: Hourly = {}
     for code, hours in mw.items():
-        total = found.setdefault(sources[code], {})
+        total = found.setdefault(sources.get(code, UNKNOWN), {})
         for t in hours.keys() & whole:
             total[t] = total.get(t, 0.0) + hours[t]
     return found

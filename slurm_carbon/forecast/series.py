@@ -6,7 +6,7 @@ without guessing is refused with the reason; the chain then asks the next source
 
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -141,6 +141,15 @@ def without_gaps(values: dict[int, float], period_s: int, until_epoch_s: int) ->
     raise ForecastError(f"covers {iso(first)} to {iso(end)}{hole} not {iso(until_epoch_s)}")
 
 
+def check_level(g_per_kwh: Sequence[float], accounting: str, factors: str, usual_g_per_kwh: float | None = None) -> None:
+    """Raise ForecastError for values that no grid has on the mean, or that are far from what is usual in this one."""
+    mean = sum(g_per_kwh) / len(g_per_kwh)
+    if (factors == "lifecycle" or accounting == "marginal") and mean < LEAST:
+        raise ForecastError(f"{mean:.3g} g/kWh on the mean: no grid emits so little, is it another unit?")
+    if usual_g_per_kwh and not usual_g_per_kwh / LEVEL <= mean <= max(usual_g_per_kwh * LEVEL, 50):
+        raise ForecastError(f"{mean:.3g} g/kWh on the mean, usually {usual_g_per_kwh:.3g}: is it another unit?")
+
+
 def checked(said: Said, zone: str, source: str, now_epoch_s: int, usual_g_per_kwh: float | None = None) -> Series:
     """An answer as a series that covers now. Raises ForecastError, with the zone and the source, for what is not usable.
 
@@ -150,11 +159,7 @@ def checked(said: Said, zone: str, source: str, now_epoch_s: int, usual_g_per_kw
     try:
         values, period_s = regular(said.rows, said.period_s)
         start, g_per_kwh = without_gaps(values, period_s, now_epoch_s)
-        mean = sum(g_per_kwh) / len(g_per_kwh)
-        if (said.factors == "lifecycle" or said.accounting == "marginal") and mean < LEAST:
-            raise ForecastError(f"{mean:.3g} g/kWh on the mean: no grid emits so little, is it another unit?")
-        if usual_g_per_kwh and not usual_g_per_kwh / LEVEL <= mean <= max(usual_g_per_kwh * LEVEL, 50):
-            raise ForecastError(f"{mean:.3g} g/kWh on the mean, usually {usual_g_per_kwh:.3g}: is it another unit?")
+        check_level(g_per_kwh, said.accounting, said.factors, usual_g_per_kwh)
         if said.issued_epoch_s > now_epoch_s + HOUR_S:
             raise ForecastError(f"issued at {iso(said.issued_epoch_s)}, which is still to come")
     except ForecastError as error:

@@ -107,7 +107,7 @@ class Store:
         before = self.history(zone, kind)
         after = dict(sorted({**before, **values}.items())[-KEPT_HOURS:])
         if after != before:
-            lines = ["start,g_per_kwh", *(f"{start},{value:.6g}" for start, value in after.items())]
+            lines = ["start,g_per_kwh", *(f"{start},{value:.9g}" for start, value in after.items())]
             self.write(("\n".join(lines) + "\n").encode(), "history", f"{zone} {' '.join(kind)}.csv")
         return after
 

@@ -83,8 +83,8 @@ def electricitymaps(course: Course, _: str) -> bytes:
     return dump(raw)
 
 
-def electricitymaps_history(course: Course, _: str) -> bytes:
-    """carbon-intensity/history."""
+def electricitymaps_history(course: Course, path: str) -> bytes:
+    """carbon-intensity/history and past-range."""
     points = [
         {"zone": course.zone or "DE", "datetime": course.at(start), "carbonIntensity": value, "isEstimated": False}
         for start, value in course.points
@@ -93,7 +93,7 @@ def electricitymaps_history(course: Course, _: str) -> bytes:
         points[0]["emissionFactorType"] = "direct"
     if course.sandbox:
         points[0]["estimationMethod"] = "SANDBOX_MODE_DATA"
-    return dump({"zone": course.zone or "DE", "history": points})
+    return dump({"zone": course.zone or "DE", "history" if path.endswith("history") else "data": points})
 
 
 def electricitymaps_mix(course: Course, _: str) -> bytes:
@@ -101,8 +101,6 @@ def electricitymaps_mix(course: Course, _: str) -> bytes:
     points = []
     for start, value in course.points:
         mw = {**mw_of(value), "nuclear": None, "hydro discharge": 50, "battery discharge": -10}
-        if course.unit:
-            mw["gas in therms"] = 1
         points.append({"zone": course.zone or "DE", "datetime": course.at(start), "powerConsumptionBreakdown": mw})
     raw: dict[str, Any] = {"zone": course.zone or "DE", "data": points}
     if course.sandbox:
@@ -156,6 +154,18 @@ def energycharts(course: Course, _: str) -> bytes:
         "deprecated": False,
     }
     return dump(raw)
+
+
+def energycharts_history(course: Course, _: str) -> bytes:
+    """/co2eq of the past: all of it measured."""
+    times: list[Any] = [course.at(start) if course.naive else start for start, _ in course.points]
+    values = [value for _, value in course.points]
+    return dump({"unix_seconds": times, "co2eq": values, "co2eq_forecast": [None] * len(values), "deprecated": False})
+
+
+def casdk_history(course: Course, _: str) -> bytes:
+    """/emissions/bylocation: points are named after the zone behind the location."""
+    return dump([{"location": "zone", "time": course.at(start), "rating": value} for start, value in course.points])
 
 
 def casdk(course: Course, _: str) -> bytes:
@@ -227,6 +237,13 @@ def entsoe(course: Course, path: str) -> bytes:
     return _document(kind, {"": [(start, _sum(mw)) for start, mw in mws]}, course)
 
 
+def entsoe_history(course: Course, _: str) -> bytes:
+    """A75: gas and wind, by kind of plant."""
+    mws = [(start, mw_of(value)) for start, value in course.points]
+    series = {code: [(start, mw[name]) for start, mw in mws] for code, name in (("B04", "gas"), ("B19", "wind"))}
+    return _document("A75", series, course)
+
+
 def _sum(mw: dict[str, Value]) -> Value:
     gas, wind = mw["gas"], mw["wind"]
     return gas + wind if isinstance(gas, int | float) and isinstance(wind, int | float) else gas
@@ -251,7 +268,7 @@ class Case:
 FORECASTS = (
     Case("electricitymaps", "electricitymaps", "DE", electricitymaps, key="k3y-that-nobody-may-see"),
     Case("electricitymaps-mix", "electricitymaps-mix", "DE", electricitymaps_mix, key="k3y-that-nobody-may-see",
-         without=("kilograms",)),
+         without=("kilograms", "changed unit")),
     Case("watttime", "watttime", "US-CAL-CISO", watttime, 300, key="user:p4ssword-that-nobody-may-see"),
     Case("carbonintensity", "carbonintensity", "GB", carbonintensity, 1800, without=("sandbox", "wrong zone")),
     Case("carbonintensity region", "carbonintensity", "GB", carbonintensity_region, 1800, {"carbonintensity": "OX1"},
@@ -263,4 +280,17 @@ FORECASTS = (
          without=("kilograms", "sandbox")),
     Case("address", "file", "DE", file_csv, content_type="text/csv", without=("sandbox", "wrong zone"),
          otherwise={"truncated": "shorter"}),
+)  # fmt: skip
+
+HISTORIES = (
+    Case("electricitymaps", "electricitymaps", "DE", electricitymaps_history, key="k3y-that-nobody-may-see"),
+    Case("watttime", "watttime", "US-CAL-CISO", watttime, 300, key="user:p4ssword-that-nobody-may-see"),
+    Case("carbonintensity", "carbonintensity", "GB", carbonintensity, 1800, without=("sandbox", "wrong zone")),
+    Case("energycharts", "energycharts", "DE", energycharts_history, 900,
+         without=("sandbox", "wrong zone", "changed unit", "long day")),
+    Case("casdk", "casdk", "DE", casdk_history, 1800, {"casdk": "germany"}, without=("sandbox", "wrong zone", "changed unit")),
+    Case("entsoe", "entsoe", "DE", entsoe_history, key="k3y-that-nobody-may-see", content_type="text/xml",
+         without=("kilograms", "sandbox")),
+    Case("eia", "eia", "US-MIDA-PJM", eia, key="k3y-that-nobody-may-see",
+         without=("kilograms", "sandbox", "long day", "local times")),
 )  # fmt: skip

@@ -12,12 +12,15 @@ import pytest
 
 from slurm_carbon import config as configs
 from slurm_carbon.config import Zone
-from slurm_carbon.forecast.chain import Found, Setting, find_zone, setting
+from slurm_carbon.errors import ForecastError
+from slurm_carbon.forecast import history
+from slurm_carbon.forecast.chain import Found, Setting, find_zone, setting, subject
 from slurm_carbon.forecast.credentials import variable
 from slurm_carbon.forecast.http import Web
+from slurm_carbon.forecast.services import SERVICES
 from slurm_carbon.outlook import Source
 from tests.forecast import bodies
-from tests.forecast.bodies import FORECASTS, HOUR, NOW, Case, Course
+from tests.forecast.bodies import FORECASTS, HISTORIES, HOUR, NOW, Case, Course
 from tests.forecast.server import Plan, serving
 
 LIMIT_S = 3.0  # of one refresh in these tests; in earnest it is 12
@@ -230,3 +233,58 @@ def check(case: Case, found: Found, wanted: str) -> None:
         assert grid.issued_epoch_s <= NOW - 300
         hours = 47
     assert grid.mean_g_per_kwh[:hours] == pytest.approx(expected(case, hours), rel=1e-6)
+
+
+# what was measured
+
+PAST = [
+    pytest.param(case, fault, id=f"{case.name}: {fault.name}")
+    for case in HISTORIES
+    for fault in (*TRANSPORT, *CONTENT)
+    if fault.name not in case.without
+]
+
+
+def catch_up(case: Case, url: str, folder: Path, now: int) -> tuple[dict[int, float], str]:
+    """The history that there is of the zone of a case after asking for it, and what went wrong."""
+    zone, config = zone_of(case, url, "own")
+    config = config._replace(forecasts=config.forecasts._replace(directory=str(folder)))
+    at = place(config, now, Web(LIMIT_S, request_s=0.6, connect_s=0.3, read_s=0.3), case)
+    service = SERVICES[case.source]
+    error = ""
+    try:
+        history.catch_up(zone, [(service, subject(service, zone, at))], at.store, at.ask, now)
+    except ForecastError as caught:
+        error = str(caught)
+    return {t: v for kind in at.store.kinds(zone.name) for t, v in at.store.history(zone.name, kind).items()}, error
+
+
+def past(plan: Plan, case: Case, first: int) -> Course:
+    """The server answers with the course of a day, from a start on."""
+    course = bodies.right(case.period_s, 24, first)
+    plan.body = lambda path: case.make(course, path.partition("?")[0])
+    plan.content_type = case.content_type
+    return course
+
+
+@pytest.mark.parametrize(("case", "fault"), PAST)
+def test_history_and_fault(case: Case, fault: Fault, plan: Plan, url: str, tmp_path: Path) -> None:
+    """What is kept is what was measured: new hours are right or stay away, and those of before stay as they are."""
+    past(plan, case, NOW)
+    before, error = catch_up(case, url, tmp_path, NOW + 24 * HOUR)
+    assert (len(before), error) == (24, "")
+    course = past(plan, case, NOW + 12 * HOUR)
+    if fault.content:
+        changed = fault.content(replace(course, points=course.points))
+        plan.body = lambda path: case.make(changed, path.partition("?")[0])
+    if fault.change:
+        fault.change(plan)
+    after, error = catch_up(case, url, tmp_path, NOW + 36 * HOUR)
+    assert error == ""  # there is history: what is there already does
+    right = {NOW + h * HOUR: pytest.approx(expected(case, 36)[h]) for h in range(36)}
+    assert before.items() <= after.items()
+    assert all(after[t] == right[t] for t in after)
+    if fault.expected == RIGHT:
+        assert len(after) >= 35
+    elif fault.expected == OLDER:
+        assert after == before
