@@ -108,10 +108,12 @@ class Web:
     def __init__(
         self, seconds: float = REFRESH_S, later: dict[str, float] | None = None, *,
         request_s: float = REQUEST_S, connect_s: float = CONNECT_S, read_s: float = READ_S,
+        pause: Callable[[float], None] = time.sleep,
     ) -> None:  # fmt: skip
         self.end = time.monotonic() + seconds
         self.later = dict(later or {})
         self._request_s, self._connect_s, self._read_s = request_s, connect_s, read_s
+        self._pause = pause
         self._dead: dict[str, str] = {}
         self._answers: dict[Request, Future[bytes]] = {}
         self._tokens: dict[str, tuple[float, float]] = {}
@@ -175,7 +177,7 @@ class Web:
             self._tokens[request.host] = (tokens, now)
         wait_s = max(0.0, -tokens / RATE_PER_S)
         if 0 < wait_s < self.left_s:
-            time.sleep(wait_s)
+            self._pause(wait_s)
         return wait_s
 
     def _fetch(self, request: Request, end: float) -> bytes:
@@ -193,7 +195,7 @@ class Web:
             wait_s = self._asked_to_wait(response)
             if wait_s is None or last or wait_s > SHORT_LATER_S or time.monotonic() + wait_s >= end:
                 break
-            time.sleep(wait_s)
+            self._pause(wait_s)
         if wait_s is not None:
             self.later[request.host] = time.time() + wait_s
         if response.status_code != 200:

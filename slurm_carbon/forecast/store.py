@@ -32,6 +32,7 @@ class Store:
         path = self.path(*names)
         temporary = f"{path}.{os.urandom(8).hex()}.new"
         try:
+            os.makedirs(self.directory, mode=0o700, exist_ok=True)
             os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
             descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
             with open(descriptor, "wb") as file:
