@@ -9,6 +9,7 @@ What answers for a day is prolonged by the own forecaster and the climatology wh
 count alike; their level is brought to that of the answer, so that the seam is no step that a job would wait for.
 """
 
+import contextlib
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from math import exp
@@ -16,9 +17,8 @@ from typing import NamedTuple
 
 from slurm_carbon.config import Config, Feed, Zone
 from slurm_carbon.errors import ForecastError
-from slurm_carbon.forecast import annual, climatology, own
+from slurm_carbon.forecast import annual, climatology, history, own, scores
 from slurm_carbon.forecast import file as files
-from slurm_carbon.forecast import history as histories
 from slurm_carbon.forecast.credentials import find, variable
 from slurm_carbon.forecast.http import Ask
 from slurm_carbon.forecast.series import Series, checked, on_grid
@@ -54,6 +54,13 @@ class Setting(NamedTuple):
         return self.start_epoch_s + self.slot_s * self.slots
 
 
+class Said(NamedTuple):
+    """What a source of the chain says."""
+
+    source: str
+    series: Series
+
+
 class Found(NamedTuple):
     """What is known of a zone, or None, and what went wrong on the way."""
 
@@ -73,36 +80,54 @@ def setting(config: Config, now_epoch_s: int, ask: Ask, environ: Mapping[str, st
 def find_zone(zone: Zone, at: Setting) -> Found:
     """The intensity of a zone over the outlook, by its chain. Never raises a ForecastError."""
     problems: list[str] = []
-    parts: list[Series] = []
-    stale: Series | None = None
+    parts: list[Said] = []
+    stale: Said | None = None
     for source in zone.sources:
-        if parts and (source not in PROLONG or parts[-1].end_epoch_s >= at.end_epoch_s):
+        if parts and (source not in PROLONG or parts[-1].series.end_epoch_s >= at.end_epoch_s):
             continue
         if not parts and source in AVERAGES and stale is not None:
             parts.append(stale)
             if source not in PROLONG:
                 continue
         try:
-            series = ask_source(source, zone, at)
+            said = Said(source, ask_source(source, zone, at))
         except ForecastError as error:
             problems.append(str(error))
             last = None if source in AVERAGES else _still_good(at.store.last(zone.name, source), at)
             if last is not None and stale is None:
-                stale = last
+                stale = Said(source, last)
                 problems[-1] += f"; its answer of {duration_text(at.now_epoch_s - last.issued_epoch_s)} ago stands in"
             continue
-        if not parts and stale is not None and series.kind != stale.kind:
+        if not parts and stale is not None and said.series.kind != stale.series.kind:
             parts.append(stale)
-        if not parts or (series.kind == parts[0].kind and series.end_epoch_s > parts[-1].end_epoch_s):
-            parts.append(series)
+        if not parts or (said.series.kind == parts[0].series.kind and said.series.end_epoch_s > parts[-1].series.end_epoch_s):
+            parts.append(said)
     if not parts and stale is not None:
         parts.append(stale)
     if not parts:
         return Found(None, problems)
     try:
-        return Found(joined(parts, at), problems)
+        _write_down(zone, parts[0], parts[0] is stale, at)
+        return Found(joined([part.series for part in parts], at, _captured(zone, parts[0].source, at)), problems)
     except ForecastError as error:
         return Found(None, [*problems, str(error)])
+
+
+def _write_down(zone: Zone, said: Said, stale: bool, at: Setting) -> None:
+    """Note what was said, and what was measured since, so that it can be judged one day."""
+    if said.source in ("climatology", "annual", "static"):
+        return
+    if not stale:
+        scores.note(at.store, said.source, said.series, at.now_epoch_s)
+    service = SERVICES.get(said.source)
+    if service is not None and service.history is not None:
+        with contextlib.suppress(ForecastError):  # a key may be good for forecasts only: then nothing is judged
+            history.catch_up(zone.name, [(service, subject(service, zone, at))], at.store, at.ask, at.now_epoch_s)
+
+
+def _captured(zone: Zone, source: str, at: Setting) -> tuple[float, str]:
+    usual = own.captured(zone, at.store) if source == "own" else None
+    return scores.captured(at.store, zone.name, source, usual)
 
 
 def ask_source(source: str, zone: Zone, at: Setting) -> Series:
@@ -116,7 +141,7 @@ def ask_source(source: str, zone: Zone, at: Setting) -> Series:
         values = [zone.g_per_kwh] * hours
         return Series(zone.name, at.start_epoch_s, HOUR_S, values, source, zone.accounting, zone.factors, at.start_epoch_s)
     if source == "own":
-        histories.catch_up(zone, _subjects(zone, at), at.store, at.ask, at.now_epoch_s)
+        history.catch_up(zone.name, _subjects(zone, at), at.store, at.ask, at.now_epoch_s)
         return own.series(zone, at.store, at.ask, at.now_epoch_s)
     if source == "file" and not files.is_address(zone.file):
         return files.series(zone.file, zone.name, at.now_epoch_s, zone.accounting, zone.factors)
@@ -193,7 +218,7 @@ def _usual(zone: str, kind: tuple[str, str], last: Series | None) -> float | Non
 # putting it together
 
 
-def joined(parts: list[Series], at: Setting) -> Intensity:
+def joined(parts: list[Series], at: Setting, captured: tuple[float, str] = (1.0, "")) -> Intensity:
     """The first series on the grid of the outlook, prolonged by the others, each brought to the level at the seam."""
     grids = [on_grid(part, at.start_epoch_s, at.slot_s, at.slots) for part in parts]
     whole, seams = grids[0], [Part(at.start_epoch_s, parts[0].source, parts[0].issued_epoch_s)]
@@ -221,7 +246,7 @@ def joined(parts: list[Series], at: Setting) -> Intensity:
             mean_g_per_kwh=mean, low_g_per_kwh=low, high_g_per_kwh=high, beyond_g_per_kwh=grid.beyond_g_per_kwh,
             source=f"{whole.source}, then {grid.source}",
         )  # fmt: skip
-    return whole._replace(parts=tuple(seams))
+    return whole._replace(parts=tuple(seams), captured=captured[0], captured_by=captured[1])
 
 
 def find_all(zones: tuple[Zone, ...], at: Setting) -> dict[str, Found]:

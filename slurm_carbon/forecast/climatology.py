@@ -32,6 +32,13 @@ def provenance() -> str:
     return str(_table()["source"])
 
 
+def captured(zone: str) -> tuple[float, str]:
+    """Share of the possible saving that its hours let a job reach, and where that was measured (scripts/make-climatology)."""
+    table = _table()
+    share = table["captured"].get(zone)
+    return (table["captured_usually"], "usual for a climatology") if share is None else (share, "measured on 2022")
+
+
 def series(zone: str, start_epoch_s: int, end_epoch_s: int) -> Series:
     """The usual intensity of a zone in g/kWh, hour by hour over a span. Raises ForecastError."""
     table = _table()["zones"].get(zone)

@@ -6,7 +6,6 @@ from a file (`slurm-carbon forecast fit --history FILE`).
 
 import json
 
-from slurm_carbon.config import Zone
 from slurm_carbon.errors import ForecastError
 from slurm_carbon.forecast.http import Ask, StatusError
 from slurm_carbon.forecast.series import Said, check_level, regular
@@ -31,36 +30,41 @@ def hourly(said: Said) -> dict[int, float]:
     return {hour: sum(found) / len(found) for hour, found in parts.items() if len(found) == HOUR_S // period_s}
 
 
-def catch_up(zone: Zone, subjects: list[tuple[Service, Subject]], store: Store, ask: Ask, now_epoch_s: int) -> None:
+def catch_up(zone: str, subjects: list[tuple[Service, Subject]], store: Store, ask: Ask, now_epoch_s: int) -> None:
     """Add what the first service that answers has measured since the last time. Raises ForecastError only if none ever did."""
-    note = ("history", f"{zone.name} asked.json")
-    try:
-        asked = json.loads(store.read(*note) or b"{}")
-        before = int(asked.get("at", 0))
-    except (ValueError, TypeError, AttributeError):
-        before = 0
-    if not subjects or 0 <= now_epoch_s - before < OFTEN_S:
-        return
-    errors = []
     end = now_epoch_s - now_epoch_s % HOUR_S
+    errors = []
     for service, subject in subjects:
-        begin = max(end - LONGEST_S, min(end - DAY_S, before - REVISED_S))
+        asked = ("history", f"{zone} {service.name} asked.json")
+        if 0 <= now_epoch_s - _last(store, asked) < OFTEN_S:
+            return
         try:
-            said = _told(service, subject, ask, begin, end)
-            kind = (said.accounting, said.factors)
-            found = {start: value for start, value in hourly(said).items() if begin <= start < end}
-            if not found:
-                raise ForecastError("has nothing of the last days")
-            known = list(store.history(zone.name, kind).values())[-LEVEL_HOURS:]
-            check_level(list(found.values()), *kind, sum(known) / len(known) if len(known) >= DAY_S // HOUR_S else None)
-            store.keep_history(zone.name, kind, found)
+            store.write(json.dumps(now_epoch_s).encode(), *asked)
+            newest = max((max(store.history(zone, kind), default=0) for kind in store.kinds(zone)), default=0)
+            begin = max(end - LONGEST_S, min(end - DAY_S, newest - REVISED_S))
+            _keep(_told(service, subject, ask, begin, end), zone, store, begin, end)
+            return
         except ForecastError as error:
-            errors.append(f"zone {zone.name}: {service.name}: {error}")
-            continue
-        store.write(json.dumps({"at": now_epoch_s, "source": service.name}).encode(), *note)
-        return
-    if not store.kinds(zone.name):
+            errors.append(f"zone {zone}: {service.name}: {error}")
+    if errors and not store.kinds(zone):
         raise ForecastError("; ".join(errors))
+
+
+def _last(store: Store, asked: tuple[str, str]) -> int:
+    try:
+        return int(json.loads(store.read(*asked) or b"0"))
+    except (ValueError, TypeError):
+        return 0
+
+
+def _keep(said: Said, zone: str, store: Store, begin: int, end: int) -> None:
+    kind = (said.accounting, said.factors)
+    found = {start: value for start, value in hourly(said).items() if begin <= start < end}
+    if not found:
+        raise ForecastError("has nothing of the last days")
+    known = list(store.history(zone, kind).values())[-LEVEL_HOURS:]
+    check_level(list(found.values()), *kind, sum(known) / len(known) if len(known) >= DAY_S // HOUR_S else None)
+    store.keep_history(zone, kind, found)
 
 
 def _told(service: Service, subject: Subject, ask: Ask, begin: int, end: int) -> Said:

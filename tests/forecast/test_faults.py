@@ -253,7 +253,7 @@ def catch_up(case: Case, url: str, folder: Path, now: int) -> tuple[dict[int, fl
     service = SERVICES[case.source]
     error = ""
     try:
-        history.catch_up(zone, [(service, subject(service, zone, at))], at.store, at.ask, now)
+        history.catch_up(zone.name, [(service, subject(service, zone, at))], at.store, at.ask, now)
     except ForecastError as caught:
         error = str(caught)
     return {t: v for kind in at.store.kinds(zone.name) for t, v in at.store.history(zone.name, kind).items()}, error

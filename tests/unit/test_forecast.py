@@ -46,9 +46,11 @@ def test_climatology_has_21_zones_and_says_what_it_is() -> None:
 @pytest.mark.shared
 def test_embedded_table_is_what_the_script_makes(shared: Path) -> None:
     """Nobody edited the table by hand."""
-    source = shared / "data/carbon/climatology_21zones.csv.gz"
+    sources = [
+        shared / "data/carbon" / f"{name}.csv.gz" for name in ("climatology_21zones", "intensity_lifecycle_2022_123zones")
+    ]
     made = subprocess.run(
-        [sys.executable, ROOT / "scripts/make-climatology", source], capture_output=True, text=True, check=True
+        [sys.executable, ROOT / "scripts/make-climatology", *sources], capture_output=True, text=True, check=True
     )
     assert json.loads(made.stdout) == json.loads((ROOT / "slurm_carbon/forecast/climatology.json").read_text())
 
