@@ -2,6 +2,7 @@
 
 import os
 import time
+from collections.abc import Mapping
 
 from slurm_carbon.config import Config
 from slurm_carbon.errors import CommandError, ForecastError, OutlookError
@@ -27,11 +28,13 @@ def make(config: Config, now_epoch_s: int, runner: Runner) -> tuple[Outlook, lis
     return assemble(config, now_epoch_s, facts, intensities(config, now_epoch_s, problems), problems), problems
 
 
-def intensities(config: Config, now_epoch_s: int, problems: list[str]) -> dict[str, Intensity]:
+def intensities(
+    config: Config, now_epoch_s: int, problems: list[str], environ: Mapping[str, str] = os.environ
+) -> dict[str, Intensity]:
     """What the sources of each zone say; adds to the problems what they do not."""
     store = Store(config.forecasts.directory)
     web = Web(later=store.later(time.time()))
-    found = chain.find_all(config.zones, chain.setting(config, now_epoch_s, web.ask, os.environ))
+    found = chain.find_all(config.zones, chain.setting(config, now_epoch_s, web.ask, environ))
     for zone in found.values():
         problems += zone.problems
     try:

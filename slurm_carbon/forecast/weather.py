@@ -19,7 +19,8 @@ _VARIABLES = {
     "shortwave_radiation": ("irradiance_w_m2", "W/m²"), "precipitation": ("rain_mm", "mm"),
 }  # fmt: skip
 _RANGES = {
-    "wind_m_s": (0, 120), "temperature_c": (-90, 70), "dew_point_c": (-100, 60), "irradiance_w_m2": (-20, 1600), "rain_mm": (0, 500),
+    "wind_m_s": (0, 120), "temperature_c": (-90, 70), "dew_point_c": (-100, 60), "irradiance_w_m2": (-20, 1600),
+    "rain_mm": (0, 500),
 }  # fmt: skip
 URL = "https://api.open-meteo.com/v1/forecast"
 PAST_URL = "https://historical-forecast-api.open-meteo.com/v1/forecast"

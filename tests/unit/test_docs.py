@@ -34,7 +34,16 @@ def test_every_variable_is_in_the_manual() -> None:
 def test_every_key_is_in_the_manual_with_its_meaning() -> None:
     """slurm_carbon.toml(5) is the table of keys."""
     page = text("slurm_carbon.toml.5")
-    for keys in (config.POLICY, config.OUTLOOK, config.POWER, config.ZONE, config.CLUSTER, config.PARTITION):
+    for keys in (
+        config.POLICY,
+        config.OUTLOOK,
+        config.FORECASTS,
+        config.FEED,
+        config.POWER,
+        config.ZONE,
+        config.CLUSTER,
+        config.PARTITION,
+    ):
         for key in keys:
             assert f".B {key.name}\n{key.text.replace('`', '')}" in page
 
