@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Sequence
 
-from slurm_carbon import __version__
+from slurm_carbon import __version__, cli_forecast
 from slurm_carbon.errors import ConfigError, Error, UsageError
 
 
@@ -32,7 +32,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="slurm-carbon", description="Carbon-aware placement of Slurm jobs.")
     parser.add_argument("--version", action="version", version=f"slurm-carbon {__version__}")
     parser.add_argument("--config", metavar="FILE", help="the configuration (default: $SLURM_CARBON_CONFIG, or the site's)")
-    nouns = parser.add_subparsers(required=True, metavar="outlook | plan | config")
+    nouns = parser.add_subparsers(required=True, metavar="outlook | forecast | plan | config")
 
     outlook = nouns.add_parser("outlook", help="the published forecast and facts that jobs are placed by")
     verbs = outlook.add_subparsers(required=True, metavar="refresh | show | plot")
@@ -48,6 +48,8 @@ def _parser() -> argparse.ArgumentParser:
     plot.add_argument("--mark", metavar="TEXT", help="a job's comment: its planned window is drawn in")
     plot.add_argument("--run-time", metavar="DURATION", default="1h", help="of that job (default: 1h)")
     plot.set_defaults(run=_plot)
+
+    cli_forecast.add_to(nouns)
 
     plan = nouns.add_parser("plan", help="place the tasks of a file together over locations and time")
     plan.add_argument("file", metavar="FILE", help="tasks and locations, TOML or JSON: see etc/examples/plan.toml")
@@ -89,7 +91,7 @@ def _outlook_path(words: argparse.Namespace) -> str:
 def _refresh(words: argparse.Namespace) -> int:
     from slurm_carbon import config as configs
     from slurm_carbon import outlook as outlooks
-    from slurm_carbon import publish
+    from slurm_carbon import refresh
     from slurm_carbon.slurm import facts, recorded
     from slurm_carbon.slurm.command import Runner
 
@@ -97,11 +99,11 @@ def _refresh(words: argparse.Namespace) -> int:
     runner = recorded.player(words.facts) if words.facts else Runner()
     if words.record_facts:
         recorded.record(runner, [c for s in config.sites for c in facts.commands(s.name, s.slurm_conf)], words.record_facts)
-    outlook, problems = publish.make(config, int(time.time()), runner)
+    outlook, problems = refresh.outlook(config, int(time.time()), runner)
     path = os.environ.get("SLURM_CARBON_OUTLOOK") or config.outlook.file
     outlooks.write(outlook, path)
-    for problem in problems:
-        print(f"slurm-carbon: {problem}", file=sys.stderr)
+    for said in problems + refresh.incomparable(outlook.zones):
+        print(f"slurm-carbon: {said}", file=sys.stderr)
     print(f"{path}: {len(outlook.locations)} locations in {len(outlook.zones)} zones, {len(outlook.clusters)} clusters")
     return 1 if problems else 0
 
@@ -188,15 +190,15 @@ def _config_show(words: argparse.Namespace) -> int:
 
 
 def _config_check(words: argparse.Namespace) -> int:
-    from slurm_carbon import publish
+    from slurm_carbon import refresh
     from slurm_carbon.config import load
     from slurm_carbon.slurm.command import Runner
 
     path = _config_path(words)
     config = load(path)
-    outlook, problems = publish.make(config, int(time.time()), Runner())
-    for problem in problems:
-        print(f"slurm-carbon: {problem}", file=sys.stderr)
+    outlook, problems = refresh.outlook(config, int(time.time()), Runner())
+    for said in problems + refresh.incomparable(outlook.zones):
+        print(f"slurm-carbon: {said}", file=sys.stderr)
     print(f"{path}: {len(config.sites)} clusters, {len(outlook.locations)} locations, {len(config.zones)} zones: "
           + ("see above" if problems else "good"))  # fmt: skip
     return 1 if problems else 0

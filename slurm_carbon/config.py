@@ -206,7 +206,7 @@ def parse(raw: Mapping[str, Any], source: Source) -> Config:
     outlook = section(raw.get("outlook", {}), OUTLOOK, f"{where}: [outlook]")
     forecasts = section(raw.get("forecasts", {}), FORECASTS, f"{where}: [forecasts]")
     power = section(raw.get("power", {}), POWER, f"{where}: [power]")
-    check_names(raw.get("sources", {}), SOURCES, f"{where}: [sources]")
+    check_names(raw.get("sources", {}), (*SOURCES, "weather"), f"{where}: [sources]")
     feeds = tuple(
         Feed(name, url=values["url"].rstrip("/"), key_file=values["key_file"])
         for name, table in tables(raw.get("sources", {}), f"{where}: [sources]")

@@ -1,14 +1,12 @@
-"""The slow plane's round: ask every source and every cluster, and make one outlook of the answers."""
+"""An outlook from what is known: the facts of the clusters, the intensities of the zones, and the configuration.
 
-import os
-import time
-from collections.abc import Mapping
+Nothing here asks a service: a submission may make an outlook for itself where none is published.
+"""
 
 from slurm_carbon.config import Config
 from slurm_carbon.errors import CommandError, ForecastError, OutlookError
-from slurm_carbon.forecast import chain
-from slurm_carbon.forecast.http import Web
-from slurm_carbon.forecast.store import Store
+from slurm_carbon.forecast import climatology
+from slurm_carbon.forecast.series import on_grid
 from slurm_carbon.intensity import Intensity
 from slurm_carbon.model import Location
 from slurm_carbon.outlook import Outlook
@@ -16,45 +14,15 @@ from slurm_carbon.slurm import facts as slurm_facts
 from slurm_carbon.slurm.command import Runner
 
 
-def make(config: Config, now_epoch_s: int, runner: Runner) -> tuple[Outlook, list[str]]:
-    """The outlook of now, and what is missing from it, in words: a source or a cluster that did not answer."""
-    problems: list[str] = []
-    facts = []
+def clusters(config: Config, runner: Runner, problems: list[str]) -> list[slurm_facts.Facts]:
+    """What Slurm says of the clusters; adds to the problems which do not answer."""
+    found = []
     for site in config.sites:
         try:
-            facts.append(slurm_facts.read(runner, site.name, site.slurm_conf, site.filesystem))
+            found.append(slurm_facts.read(runner, site.name, site.slurm_conf, site.filesystem))
         except CommandError as error:
             problems.append(str(error))
-    return assemble(config, now_epoch_s, facts, intensities(config, now_epoch_s, problems), problems), problems
-
-
-def intensities(
-    config: Config, now_epoch_s: int, problems: list[str], environ: Mapping[str, str] = os.environ
-) -> dict[str, Intensity]:
-    """What the sources of each zone say; adds to the problems what they do not."""
-    store = Store(config.forecasts.directory)
-    web = Web(later=store.later(time.time()))
-    found = chain.find_all(config.zones, chain.setting(config, now_epoch_s, web.ask, environ))
-    for zone in found.values():
-        problems += zone.problems
-    try:
-        store.keep_later(web.later)
-    except ForecastError as error:
-        problems.append(str(error))
-    known = {name: zone.intensity for name, zone in found.items() if zone.intensity is not None}
-    problems += incomparable(known)
-    return known
-
-
-def incomparable(zones: dict[str, Intensity]) -> list[str]:
-    """One sentence if zones count in different ways: no job is then moved from one to the other."""
-    kinds: dict[str, list[str]] = {}
-    for name, grid in zones.items():
-        kinds.setdefault(f"{grid.accounting}, {grid.factors}", []).append(name)
-    if len(kinds) < 2:
-        return []
-    groups = "; ".join(f"{', '.join(names)} ({kind})" for kind, names in kinds.items())
-    return [f"zones that count differently are not compared, and no job moves between them: {groups}"]
+    return found
 
 
 def on_climatology(config: Config, now_epoch_s: int, runner: Runner) -> Outlook:
@@ -62,8 +30,19 @@ def on_climatology(config: Config, now_epoch_s: int, runner: Runner) -> Outlook:
 
     Raises OutlookError where not a single location comes of it.
     """
-    zones = tuple(zone._replace(sources=("climatology",)) for zone in config.zones)
-    outlook, problems = make(config._replace(zones=zones), now_epoch_s, runner)
+    problems: list[str] = []
+    slot_s, horizon_s = config.outlook.slot_s, config.outlook.horizon_s
+    start = now_epoch_s - now_epoch_s % slot_s
+    zones: dict[str, Intensity] = {}
+    for zone in config.zones:
+        try:
+            usual = on_grid(climatology.series(zone.name, start, start + horizon_s), start, slot_s, horizon_s // slot_s)
+        except ForecastError as error:
+            problems.append(str(error))
+            continue
+        share, how = climatology.captured(zone.name)
+        zones[zone.name] = usual._replace(captured=share, captured_by=how)
+    outlook = assemble(config, now_epoch_s, clusters(config, runner, problems), zones, problems)
     if not outlook.locations:
         raise OutlookError("no outlook is published, and none can be made: " + "; ".join(problems))
     return outlook

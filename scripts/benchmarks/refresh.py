@@ -13,7 +13,7 @@ from urllib.parse import parse_qs, urlsplit
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent))
 
 from slurm_carbon import config as configs
-from slurm_carbon import publish
+from slurm_carbon import refresh
 from slurm_carbon.forecast import chain
 from slurm_carbon.forecast.http import Web
 from slurm_carbon.outlook import Source
@@ -80,7 +80,7 @@ def once(dead: bool, workers: int | None = None) -> tuple[float, dict[str, str],
         config = configuration(folder, {source: stack.enter_context(serving(plan)) for source, plan in plans.items()})
         began = time.monotonic()
         if workers is None:
-            found = publish.intensities(config, int(time.time()), [], KEY)
+            found = refresh.intensities(config, int(time.time()), [], KEY)
         else:
             web = Web(seconds=600)
             at = chain.setting(config, int(time.time()), web.ask, KEY)

@@ -59,6 +59,7 @@ class Said(NamedTuple):
 
     source: str
     series: Series
+    captured: float | None = None  # what delays by it have captured where it was fitted, if it was
 
 
 class Found(NamedTuple):
@@ -90,7 +91,7 @@ def find_zone(zone: Zone, at: Setting) -> Found:
             if source not in PROLONG:
                 continue
         try:
-            said = Said(source, ask_source(source, zone, at))
+            said = ask_source(source, zone, at)
         except ForecastError as error:
             problems.append(str(error))
             last = None if source in AVERAGES else _still_good(at.store.last(zone.name, source), at)
@@ -108,7 +109,12 @@ def find_zone(zone: Zone, at: Setting) -> Found:
         return Found(None, problems)
     try:
         _write_down(zone, parts[0], parts[0] is stale, at)
-        return Found(joined([part.series for part in parts], at, _captured(zone, parts[0].source, at)), problems)
+        return Found(
+            joined(
+                [part.series for part in parts], at, scores.captured(at.store, zone.name, parts[0].source, parts[0].captured)
+            ),
+            problems,
+        )
     except ForecastError as error:
         return Found(None, [*problems, str(error)])
 
@@ -125,13 +131,16 @@ def _write_down(zone: Zone, said: Said, stale: bool, at: Setting) -> None:
             history.catch_up(zone.name, [(service, subject(service, zone, at))], at.store, at.ask, at.now_epoch_s)
 
 
-def _captured(zone: Zone, source: str, at: Setting) -> tuple[float, str]:
-    usual = own.captured(zone, at.store) if source == "own" else None
-    return scores.captured(at.store, zone.name, source, usual)
-
-
-def ask_source(source: str, zone: Zone, at: Setting) -> Series:
+def ask_source(source: str, zone: Zone, at: Setting) -> Said:
     """What one source says of a zone. Raises ForecastError."""
+    if source == "own":
+        history.catch_up(zone.name, _subjects(zone, at), at.store, at.ask, at.now_epoch_s)
+        weather_url = next((feed.url for feed in at.feeds if feed.name == "weather"), "")
+        return Said(source, *own.forecast(zone, at.store, at.ask, at.now_epoch_s, weather_url))
+    return Said(source, _series(source, zone, at))
+
+
+def _series(source: str, zone: Zone, at: Setting) -> Series:
     if source == "climatology":
         return climatology.series(zone.name, at.start_epoch_s, at.end_epoch_s)
     if source == "annual":
@@ -140,9 +149,6 @@ def ask_source(source: str, zone: Zone, at: Setting) -> Series:
         hours = -(-(at.end_epoch_s - at.start_epoch_s) // HOUR_S)
         values = [zone.g_per_kwh] * hours
         return Series(zone.name, at.start_epoch_s, HOUR_S, values, source, zone.accounting, zone.factors, at.start_epoch_s)
-    if source == "own":
-        history.catch_up(zone.name, _subjects(zone, at), at.store, at.ask, at.now_epoch_s)
-        return own.series(zone, at.store, at.ask, at.now_epoch_s)
     if source == "file" and not files.is_address(zone.file):
         return files.series(zone.file, zone.name, at.now_epoch_s, zone.accounting, zone.factors)
     return _over_the_network(source, zone, at)

@@ -54,7 +54,8 @@ def answer(found: list[tuple[int, str, float | None]], factors: str, now_epoch_s
     for start, fuel, amount in found:
         if amount is not None and mw.setdefault(fuel, {}).setdefault(start, amount) != amount:
             raise ForecastError(f"two amounts of {fuel} for {iso(start)}")
-    return Said(mix.intensities(mix.by_source(mw, SOURCES), factors), "production", factors, now_epoch_s, HOUR_S)
+    made = mix.by_source(mw, SOURCES)
+    return Said(mix.intensities(made, factors), "production", factors, now_epoch_s, HOUR_S, mix=made)
 
 
 def history(ask: Ask, subject: Subject, start_epoch_s: int, end_epoch_s: int) -> Said:

@@ -164,8 +164,9 @@ def forecast(ask: Ask, subject: Subject, start_epoch_s: int, end_epoch_s: int) -
 def history(ask: Ask, subject: Subject, start_epoch_s: int, end_epoch_s: int) -> Said:
     """What was generated, as intensity."""
     mw, made = answer(ask(request(subject, "A75", "A16", start_epoch_s, end_epoch_s)), subject)
-    rows = mix.intensities(mix.by_source(mw, SOURCES), subject.factors)
-    return Said(rows, "production", subject.factors, made, HOUR_S)
+    generated = mix.by_source(mw, SOURCES)
+    rows = mix.intensities(generated, subject.factors)
+    return Said(rows, "production", subject.factors, made, HOUR_S, mix=generated)
 
 
 NAMES = {

@@ -41,10 +41,21 @@ def series(
             text, issued = _open(path)
         rows, quantiles = read(text)
     except (ValueError, RecursionError) as error:
-        words = "is no UTF-8 text" if isinstance(error, UnicodeDecodeError) else str(error)
-        raise ForecastError(f"zone {zone}: {shown}: {words}") from None
+        raise ForecastError(f"zone {zone}: {shown}: {_words(error)}") from None
     said = Said(rows, accounting, factors, min(issued, now_epoch_s), 0, quantiles.get(COLUMNS[1]), quantiles.get(COLUMNS[2]))
     return checked(said, zone, f"file {shown}", now_epoch_s, usual)
+
+
+def load(path: str) -> tuple[list[Row], dict[str, list[float | None]]]:
+    """The periods of a file, and its quantiles. Raises ForecastError."""
+    try:
+        return read(_open(path)[0])
+    except (ValueError, RecursionError) as error:
+        raise ForecastError(f"{path}: {_words(error)}") from None
+
+
+def _words(error: Exception) -> str:
+    return "is no UTF-8 text" if isinstance(error, UnicodeDecodeError) else str(error)
 
 
 def is_address(path: str) -> bool:

@@ -7,6 +7,8 @@ from a file (`slurm-carbon forecast fit --history FILE`).
 import json
 
 from slurm_carbon.errors import ForecastError
+from slurm_carbon.forecast import file as files
+from slurm_carbon.forecast import mix
 from slurm_carbon.forecast.http import Ask, StatusError
 from slurm_carbon.forecast.series import Said, check_level, regular
 from slurm_carbon.forecast.service import Service, Subject
@@ -65,6 +67,8 @@ def _keep(said: Said, zone: str, store: Store, begin: int, end: int) -> None:
     known = list(store.history(zone, kind).values())[-LEVEL_HOURS:]
     check_level(list(found.values()), *kind, sum(known) / len(known) if len(known) >= DAY_S // HOUR_S else None)
     store.keep_history(zone, kind, found)
+    if said.mix:
+        store.keep_mix(zone, {start: row for start, row in mix.shares(said.mix).items() if start in found})
 
 
 def _told(service: Service, subject: Subject, ask: Ask, begin: int, end: int) -> Said:
@@ -76,3 +80,9 @@ def _told(service: Service, subject: Subject, ask: Ask, begin: int, end: int) ->
         if end - begin <= DAY_S:
             raise
         return service.history(ask, subject, end - DAY_S, end)  # all that a free key may have
+
+
+def from_file(path: str, kind: tuple[str, str]) -> dict[int, float]:
+    """The measured hours in a file of the site, in the form of the source `file`. Raises ForecastError."""
+    rows, _ = files.load(path)
+    return hourly(Said(rows, *kind, 0))

@@ -11,6 +11,7 @@ intensity = sum(MW of a source x its factor) / sum(MW), over what is generated.
 - A negative amount is consumption of the plant itself, and counts as none.
 """
 
+import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -92,3 +93,14 @@ def intensities(mw: Hourly, factors: str) -> list[tuple[int, float | None]]:
     """Intensity of each hour of amounts by our names, in order."""
     hours = sorted({t for by_hour in mw.values() for t in by_hour})
     return [(t, intensity({source: by_hour.get(t) for source, by_hour in mw.items()}, factors)) for t in hours]
+
+
+def shares(mw: Mapping[str, Mapping[int, float]]) -> dict[int, tuple[float, ...]]:
+    """What is kept of the mix of each hour, by our names of the sources: the columns of `store.MIX`."""
+    found = {}
+    for t in sorted({t for by_hour in mw.values() for t in by_hour}):
+        made = {source: max(0.0, by_hour.get(t, 0.0)) for source, by_hour in mw.items() if source not in STORAGE}
+        total = sum(made.values())
+        if total > 0:
+            found[t] = (math.log(total), *(made.get(source, 0.0) / total for source in ("wind", "solar", "hydro", "nuclear")))
+    return found

@@ -135,6 +135,16 @@ def issued(store: Store, zone: str, source: str) -> list[Issue]:
         return []
 
 
+def all_of(store: Store, zone: str, sources: Sequence[str]) -> dict[str, Score]:
+    """The scores of the sources of a zone of which something was written down and measured."""
+    found = {}
+    for source in sources:
+        issues = issued(store, zone, source)
+        if issues:
+            found[source] = judge(issues, store.history(zone, issues[-1].kind))
+    return found
+
+
 def captured(store: Store, zone: str, source: str, usual: float | None = None) -> tuple[float, str]:
     """The share of the possible saving that a source's forecasts of a zone have been shown to capture, and how that is known.
 

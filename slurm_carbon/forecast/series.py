@@ -6,7 +6,7 @@ without guessing is refused with the reason; the chain then asks the next source
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -35,6 +35,7 @@ class Said(NamedTuple):
     period_s: int = 0  # 0: the source does not say, and it is read off the rows
     low: list[float | None] | None = None  # 10 and 90 % quantiles, one a row
     high: list[float | None] | None = None
+    mix: Mapping[str, Mapping[int, float]] | None = None  # of a history: MW by source and start of the hour, if known
 
 
 class Series(NamedTuple):

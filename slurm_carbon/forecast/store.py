@@ -5,6 +5,7 @@ data to be handed on. A file that is broken or of another time counts as not the
 """
 
 import json
+import math
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -14,6 +15,8 @@ from slurm_carbon.errors import ForecastError
 from slurm_carbon.forecast.series import Series
 from slurm_carbon.outlook import MAX_G_PER_KWH
 
+HISTORY = ("g_per_kwh",)
+MIX = ("log_all_mw", "wind", "solar", "hydro", "nuclear")  # everything that was generated, and shares in it
 KEPT_HOURS = 3 * 366 * 24
 
 
@@ -96,21 +99,39 @@ class Store:
 
     def history(self, zone: str, kind: tuple[str, str]) -> dict[int, float]:
         """What was measured in a zone, by one accounting and one set of factors: g/kWh by the start of the hour."""
-        found = {}
-        for line in (self.read("history", f"{zone} {' '.join(kind)}.csv") or b"").decode("ascii", "replace").splitlines()[1:]:
-            start, comma, g_per_kwh = line.partition(",")
-            if comma and start.isdigit():
-                found[int(start)] = float(g_per_kwh)
+        return {start: row[0] for start, row in self._table(HISTORY, "history", f"{zone} {' '.join(kind)}.csv").items()}
+
+    def keep_history(self, zone: str, kind: tuple[str, str], values: Mapping[int, float]) -> None:
+        """Add to it, new values over old ones. Raises ForecastError."""
+        rows = {start: (value,) for start, value in values.items()}
+        self._keep_table(HISTORY, rows, "history", f"{zone} {' '.join(kind)}.csv")
+
+    def mix(self, zone: str) -> dict[int, tuple[float, ...]]:
+        """How what was generated in a zone was made up: the columns of MIX by the start of the hour."""
+        return self._table(MIX, "mix", f"{zone}.csv")
+
+    def keep_mix(self, zone: str, rows: Mapping[int, tuple[float, ...]]) -> None:
+        """Add to it, new values over old ones. Raises ForecastError."""
+        self._keep_table(MIX, rows, "mix", f"{zone}.csv")
+
+    def _table(self, columns: tuple[str, ...], *names: str) -> dict[int, tuple[float, ...]]:
+        found: dict[int, tuple[float, ...]] = {}
+        for line in (self.read(*names) or b"").decode("ascii", "replace").splitlines()[1:]:
+            start, *cells = line.split(",")
+            try:
+                row = tuple(map(float, cells))
+            except ValueError:
+                continue
+            if start.isdigit() and len(row) == len(columns) and all(map(math.isfinite, row)):
+                found[int(start)] = row
         return found
 
-    def keep_history(self, zone: str, kind: tuple[str, str], values: Mapping[int, float]) -> dict[int, float]:
-        """Add to it, new values over old ones; what there is now. Raises ForecastError."""
-        before = self.history(zone, kind)
-        after = dict(sorted({**before, **values}.items())[-KEPT_HOURS:])
+    def _keep_table(self, columns: tuple[str, ...], rows: Mapping[int, tuple[float, ...]], *names: str) -> None:
+        before = self._table(columns, *names)
+        after = dict(sorted({**before, **rows}.items())[-KEPT_HOURS:])
         if after != before:
-            lines = ["start,g_per_kwh", *(f"{start},{value:.9g}" for start, value in after.items())]
-            self.write(("\n".join(lines) + "\n").encode(), "history", f"{zone} {' '.join(kind)}.csv")
-        return after
+            lines = [",".join(("start", *columns)), *(f"{t}," + ",".join(f"{x:.9g}" for x in row) for t, row in after.items())]
+            self.write(("\n".join(lines) + "\n").encode(), *names)
 
     def kinds(self, zone: str) -> list[tuple[str, str]]:
         """The accountings and factors that there is history of."""

@@ -10,6 +10,7 @@ from slurm_carbon.units import duration_text, mass_text, utc
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from slurm_carbon.intensity import Intensity
     from slurm_carbon.planning.planner import Outcome
     from slurm_carbon.planning.problem import Floats, Problem
 
@@ -70,6 +71,36 @@ def outlook_figure(outlook: Outlook, now_epoch_s: int, path: str, mark: Mark | N
         )
     else:
         axes.set_title("Expected carbon intensity of electricity", fontsize="medium", loc="left")
+    _save(figure, path)
+
+
+def forecast_figure(grid: "Intensity", now_epoch_s: int, path: str) -> None:
+    """One zone: its expected course with the band from 10 to 90 %, and where another source takes over."""
+    figure = _figure(9, 4)
+    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter, date2num
+
+    axes = figure.add_subplot()
+    edges = [float(date2num(utc(grid.start_epoch_s + i * grid.slot_s))) for i in range(len(grid.mean_g_per_kwh) + 1)]
+    if grid.low_g_per_kwh and grid.high_g_per_kwh:
+        axes.stairs(grid.high_g_per_kwh, edges, baseline=grid.low_g_per_kwh, fill=True, color=_COLOURS[0], alpha=0.2,
+                    label="10 to 90 %")  # fmt: skip
+    axes.stairs(grid.mean_g_per_kwh, edges, baseline=None, color=_COLOURS[0], linewidth=2, label="expected")
+    for part in grid.parts[1:]:
+        axes.axvline(float(date2num(utc(part.start_epoch_s))), color="0.5", linestyle="--", label=f"from here on {part.source}")
+    axes.axvline(float(date2num(utc(now_epoch_s))), color="0.3", linestyle=":", label="now")
+    axes.set_ylim(bottom=0)
+    axes.set_xlim(edges[0], edges[-1])
+    axes.set_ylabel("g CO2e per kWh")
+    axes.set_xlabel("UTC")
+    locator = AutoDateLocator()
+    axes.xaxis.set_major_locator(locator)
+    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+    axes.grid(alpha=0.25)
+    axes.legend(loc="lower left", fontsize="small")
+    source = grid.parts[0].source if grid.parts else grid.source
+    age = duration_text(max(0, now_epoch_s - grid.issued_epoch_s))
+    axes.set_title(f"{grid.zone}: {source}, {grid.accounting}, {grid.factors} factors, issued {age} ago", fontsize="medium",
+                   loc="left")  # fmt: skip
     _save(figure, path)
 
 

@@ -19,7 +19,7 @@ from slurm_carbon.forecast.services import SERVICES
 from slurm_carbon.forecast.store import Store
 from slurm_carbon.intensity import Intensity
 from slurm_carbon.outlook import Source
-from slurm_carbon.publish import incomparable
+from slurm_carbon.refresh import incomparable
 from tests.forecast import bodies
 from tests.forecast.bodies import HOUR, NOW
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from slurm_carbon import publish
+from slurm_carbon import publish, refresh
 from slurm_carbon.config import Config, Place, Site, parse
 from slurm_carbon.errors import CommandError, OutlookError
 from slurm_carbon.model import NodeShape, Power
@@ -86,7 +86,7 @@ def test_an_unreachable_cluster_is_left_out_and_said() -> None:
     """The outlook is made of those that answer."""
     config = site()
     both = config._replace(sites=(*config.sites, site("gone").sites[0]))
-    outlook, problems = publish.make(both, NOW, recorded.player(str(RECORDED[0])))
+    outlook, problems = refresh.outlook(both, NOW, recorded.player(str(RECORDED[0])))
     assert [x.name for x in outlook.locations] == ["alpha/batch"]
     assert any("gone" in problem for problem in problems)
 

@@ -1,0 +1,164 @@
+"""`slurm-carbon forecast`: look at a zone's forecast, fit our own, and see what the forecasts were worth."""
+
+import argparse
+import json
+import os
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+from slurm_carbon.errors import Error, UsageError
+
+if TYPE_CHECKING:
+    from slurm_carbon.config import Config, Zone
+    from slurm_carbon.forecast.store import Store
+
+
+def add_to(nouns: Any) -> None:
+    """The verbs of `forecast`."""
+    forecast = nouns.add_parser("forecast", help="what the sources expect of a zone's electricity, and what that is worth")
+    verbs = forecast.add_subparsers(required=True, metavar="show | fit | score")
+
+    show = verbs.add_parser("show", help="ask the sources of a zone: its hours with their band, and where they come from")
+    show.add_argument("zone", metavar="ZONE")
+    show.add_argument("--sources", metavar="NAME,...", help="these instead of the configured ones; any zone then")
+    show.add_argument("--hours", type=int, default=24, metavar="N", help="hours in the table (default: 24)")
+    show.add_argument("--json", action="store_true", help="everything as JSON")
+    show.add_argument("--plot", metavar="FILE", help="draw it: PNG, SVG or PDF, by its ending (needs the extra `plots`)")
+    show.set_defaults(run=_show)
+
+    fit = verbs.add_parser(
+        "fit", help="fit our own forecaster to the history of zones (all with the source `own`, if none is named)"
+    )
+    fit.add_argument("zones", metavar="ZONE", nargs="*")
+    fit.add_argument("--history", metavar="FILE", help="add this to the history of the one zone: CSV or JSON, as for `file`")
+    fit.add_argument(
+        "--weather", metavar="FILE", help="weather forecasts of that time, CSV; else they are asked for at weather_at"
+    )
+    fit.set_defaults(run=_fit)
+
+    score = verbs.add_parser("score", help="compare what was forecast with what was measured")
+    score.add_argument("zones", metavar="ZONE", nargs="*", help="default: all")
+    score.add_argument("--json", action="store_true", help="everything as JSON")
+    score.set_defaults(run=_score)
+
+
+def _config(words: argparse.Namespace) -> "Config":
+    from slurm_carbon.config import SITE_FILE, load
+
+    return load(words.config or os.environ.get("SLURM_CARBON_CONFIG") or SITE_FILE)
+
+
+def _zone(config: "Config", name: str) -> "Zone":
+    from slurm_carbon.keys import nearest
+
+    found = next((zone for zone in config.zones if zone.name == name), None)
+    if found is None:
+        raise UsageError(f"no zone {name!r} in the configuration{nearest(name, [zone.name for zone in config.zones])}")
+    return found
+
+
+def _show(words: argparse.Namespace) -> int:
+    from slurm_carbon import config as configs
+    from slurm_carbon import refresh
+    from slurm_carbon.outlook import Source
+    from slurm_carbon.report import forecast as reports
+
+    if words.hours < 1:
+        raise UsageError(f"--hours {words.hours}: at least 1")
+    if words.sources is None:
+        config = _config(words)
+        zone = _zone(config, words.zone)
+    else:
+        try:
+            config = _config(words)
+        except Error:
+            config = configs.parse({}, Source("the command line", 0, 0))
+        known = next((zone for zone in config.zones if zone.name == words.zone), None)
+        [zone] = configs.parse({"zones": {words.zone: {"sources": words.sources.split(",")}}}, Source("--sources", 0, 0)).zones
+        zone = zone if known is None else known._replace(sources=zone.sources)
+    now, problems = int(time.time()), list[str]()
+    grid = refresh.intensities(config._replace(zones=(zone,)), now, problems).get(zone.name)
+    for problem in problems:
+        print(f"slurm-carbon: {problem}", file=sys.stderr)
+    if grid is None:
+        return 1
+    if words.plot:
+        from slurm_carbon.report import plots
+
+        plots.forecast_figure(grid, now, words.plot)
+    if words.json:
+        print(json.dumps({**grid._asdict(), "parts": [part._asdict() for part in grid.parts]}, indent=1))
+    else:
+        print("\n".join(reports.table(grid, now, words.hours)))
+    if words.plot:
+        print(words.plot, file=sys.stderr if words.json else sys.stdout)
+    return 1 if problems else 0
+
+
+def _fit(words: argparse.Namespace) -> int:
+    from slurm_carbon.forecast import own, weather
+    from slurm_carbon.forecast.http import Web
+    from slurm_carbon.forecast.store import Store
+
+    config = _config(words)
+    zones = [_zone(config, name) for name in words.zones] or [zone for zone in config.zones if "own" in zone.sources]
+    if not zones:
+        raise UsageError("no zone has the source `own`: name one")
+    if (words.history or words.weather) and len(zones) != 1:
+        raise UsageError("--history and --weather are of one zone: name it")
+    store, failed = Store(config.forecasts.directory), 0
+    for zone in zones:
+        try:
+            if words.history:
+                _import(store, zone, words.history)
+            kinds = store.kinds(zone.name)
+            if not kinds:
+                raise Error(f"zone {zone.name}: no history yet: give one with --history, or let `outlook refresh` collect it")
+            kind = max(kinds, key=lambda kind: len(store.history(zone.name, kind)))
+            hours = store.history(zone.name, kind)
+            seen = None
+            if words.weather:
+                seen = weather.read(words.weather)
+            elif zone.weather_at:
+                url = next((feed.url for feed in config.feeds if feed.name == "weather"), "")
+                seen = weather.past(Web(120, request_s=100, read_s=60).ask, zone.weather_at, min(hours), max(hours), url)
+            models = own.fit(zone.name, store, kind, seen)
+        except Error as error:
+            print(f"slurm-carbon: {error}", file=sys.stderr)
+            failed += 1
+            continue
+        print(f"{zone.name}: {len(hours) // 24} days of history, {kind[0]}, {kind[1]} factors")
+        for model in models:
+            weather_too, mix_too = model.uses
+            inputs = "history" + (", mix" if mix_too else "") + (", weather" if weather_too else "")
+            mape_pct, share = model.skill
+            print(f"  {inputs}: MAPE {mape_pct:.1f} % over the first day, {100 * share:.0f} % of the saving captured")
+    print("figures are of what the models were not fitted to; the saving is that of a job of 4 h that may wait for a day")
+    return 1 if failed else 0
+
+
+def _import(store: "Store", zone: "Zone", path: str) -> None:
+    from slurm_carbon.forecast import history
+
+    kind = (zone.accounting, zone.factors)
+    store.keep_history(zone.name, kind, history.from_file(path, kind))
+
+
+def _score(words: argparse.Namespace) -> int:
+    from slurm_carbon.forecast import scores
+    from slurm_carbon.forecast.store import Store
+    from slurm_carbon.report import forecast as reports
+
+    config = _config(words)
+    zones = [_zone(config, name) for name in words.zones] or list(config.zones)
+    store = Store(config.forecasts.directory)
+    found = {zone.name: scores.all_of(store, zone.name, zone.sources) for zone in zones}
+    if words.json:
+        print(json.dumps({zone: {name: s._asdict() for name, s in of.items()} for zone, of in found.items()}, indent=1))
+        return 0
+    for number, (zone_name, of) in enumerate(found.items()):
+        if number:
+            print()
+        print("\n".join(reports.scores(zone_name, of)))
+    return 0
