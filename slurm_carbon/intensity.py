@@ -29,8 +29,8 @@ class Intensity(NamedTuple):
     accounting: str  # production, consumption or marginal
     factors: str  # lifecycle or direct
     issued_epoch_s: int
-    low_g_per_kwh: list[float] | None = None  # 10 % quantile
-    high_g_per_kwh: list[float] | None = None  # 90 % quantile
+    low_g_per_kwh: list[float] | None = None  # 10 % quantile, of the first slots for which it is known
+    high_g_per_kwh: list[float] | None = None  # 90 % quantile, of as many
     captured: float = 1.0  # of the saving that perfect knowledge would allow, what delays by this forecast have reached
     captured_by: str = ""  # how that is known
     parts: tuple[Part, ...] = ()  # where several say so, one after the other

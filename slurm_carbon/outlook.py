@@ -209,7 +209,9 @@ def _decode_zone(zone: str, raw: Json) -> Intensity:
     for values in (*series, [raw["beyond_g_per_kwh"]]):
         if not 0 <= min(values) <= max(values) <= MAX_G_PER_KWH:
             raise ValueError(f"intensity of {zone} out of range")
-    if any(len(values) != len(mean) for values in series):
+    if any(len(values) > len(mean) for values in series) or len(raw.get("low_g_per_kwh", [])) != len(
+        raw.get("high_g_per_kwh", [])
+    ):
         raise ValueError(f"quantiles of {zone} do not match")
     slot_s = _seconds(raw["slot_s"])
     if slot_s < 60:

@@ -6,13 +6,13 @@
 3. Our own forecaster, the climatology, the annual mean, as far as the site lists them.
 
 What answers for a day is prolonged by the own forecaster and the climatology where the site lists them too, and they
-count alike; their level is brought to that of the answer, so that the seam is no step that a job would wait for.
+count alike. Of them only the course counts: their level is brought to that of the last day of the answer, so that no job
+waits for the seam, or for a mean of past years that lies lower than the present.
 """
 
 import contextlib
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from math import exp
 from typing import NamedTuple
 
 from slurm_carbon.config import Config, Feed, Zone
@@ -30,7 +30,6 @@ from slurm_carbon.units import HOUR_S, duration_text
 
 AVERAGES = ("own", "climatology", "annual", "static")  # they need no answer of anybody, and come after the last good one
 PROLONG = ("own", "climatology")
-LEVELS_S = 48 * HOUR_S  # how fast a prolongation comes back to its own level
 OVERLAP_S = 24 * HOUR_S  # the part of an answer that its level is taken from
 MOST_LEVEL = 3.0
 
@@ -236,12 +235,11 @@ def joined(parts: list[Series], at: Setting, captured: tuple[float, str] = (1.0,
         ours, theirs = (sum(values[first:seam]) for values in (whole.mean_g_per_kwh, grid.mean_g_per_kwh))
         level = min(max(ours / theirs, 1 / MOST_LEVEL), MOST_LEVEL) if theirs > 0 else 1.0
 
-        def levelled(values: list[float], seam: int = seam, level: float = level) -> list[float]:
-            return [value * (1 + (level - 1) * exp(-ahead * at.slot_s / LEVELS_S)) for ahead, value in enumerate(values[seam:])]
-
-        mean = whole.mean_g_per_kwh + levelled(grid.mean_g_per_kwh)
+        mean = whole.mean_g_per_kwh + [value * level for value in grid.mean_g_per_kwh[seam:]]
         low, high = (
-            one + levelled(other) if one is not None and other is not None else None
+            one + [value * level for value in other[seam:]]
+            if one is not None and other is not None and len(one) == seam
+            else one
             for one, other in (
                 (whole.low_g_per_kwh, grid.low_g_per_kwh),
                 (whole.high_g_per_kwh, grid.high_g_per_kwh),
@@ -249,7 +247,7 @@ def joined(parts: list[Series], at: Setting, captured: tuple[float, str] = (1.0,
         )
         seams.append(Part(at.start_epoch_s + seam * at.slot_s, grid.source, grid.issued_epoch_s))
         whole = whole._replace(
-            mean_g_per_kwh=mean, low_g_per_kwh=low, high_g_per_kwh=high, beyond_g_per_kwh=grid.beyond_g_per_kwh,
+            mean_g_per_kwh=mean, low_g_per_kwh=low, high_g_per_kwh=high, beyond_g_per_kwh=grid.beyond_g_per_kwh * level,
             source=f"{whole.source}, then {grid.source}",
         )  # fmt: skip
     return whole._replace(parts=tuple(seams), captured=captured[0], captured_by=captured[1])

@@ -14,6 +14,7 @@ from slurm_carbon.forecast.series import Series
 from slurm_carbon.units import HOUR_S, utc
 
 SOURCE = "climatology"
+YEAR_D = 365.25
 
 
 @cache
@@ -45,11 +46,19 @@ def series(zone: str, start_epoch_s: int, end_epoch_s: int) -> Series:
     if table is None:
         raise ForecastError(f"zone {zone}: not in the climatology, which has {', '.join(zones())}")
 
-    def at(epoch_s: int) -> float:
-        moment = utc(epoch_s)
-        kind = "weekend" if moment.weekday() >= 5 else "weekday"
-        return float(table[kind][moment.month - 1][moment.hour])
-
     first = start_epoch_s - start_epoch_s % HOUR_S
-    hours = [at(hour) for hour in range(first, end_epoch_s, HOUR_S)]
+    hours = [usual(table, hour) for hour in range(first, end_epoch_s, HOUR_S)]
     return Series(zone, first, HOUR_S, hours, SOURCE, "production", "lifecycle", start_epoch_s)
+
+
+def usual(table: dict[str, Any], epoch_s: int) -> float:
+    """The usual value of an hour, from 12 months of 24 hours for each kind of day.
+
+    A month's hours are those of its middle; in between they pass over to the next, so that no job waits for the first.
+    """
+    moment = utc(epoch_s)
+    kind = table["weekend" if moment.weekday() >= 5 else "weekday"]
+    day = moment.timetuple().tm_yday - 1 + moment.hour / 24
+    month, share = divmod(day / YEAR_D * 12 - 0.5, 1)
+    before, after = kind[int(month) % 12][moment.hour], kind[(int(month) + 1) % 12][moment.hour]
+    return float(before + share * (after - before))

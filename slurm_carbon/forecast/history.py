@@ -47,9 +47,9 @@ def catch_up(zone: str, subjects: list[tuple[Service, Subject]], store: Store, a
             _keep(_told(service, subject, ask, begin, end), zone, store, begin, end)
             return
         except ForecastError as error:
-            errors.append(f"zone {zone}: {service.name}: {error}")
+            errors.append(f"{service.name}: {error}")
     if errors and not store.kinds(zone):
-        raise ForecastError("; ".join(errors))
+        raise ForecastError(f"zone {zone}: own: no history: {'; '.join(errors)}")
 
 
 def _last(store: Store, asked: tuple[str, str]) -> int:

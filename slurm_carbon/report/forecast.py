@@ -2,8 +2,8 @@
 
 from slurm_carbon.forecast.scores import Score
 from slurm_carbon.intensity import Intensity
-from slurm_carbon.report.text import sparkline
-from slurm_carbon.units import HOUR_S, duration_text, time_text
+from slurm_carbon.report.text import origin, sparkline
+from slurm_carbon.units import HOUR_S, time_text
 
 BAR = 30  # characters of the largest value
 BEST_H = 4
@@ -24,34 +24,21 @@ def table(grid: Intensity, now_epoch_s: int, hours: int) -> list[str]:
         at = time_text(grid.start_epoch_s + (first + day * per_hour) * grid.slot_s)
         lines.append(f"  {sparkline(shown, min(course), max(course))}  from {at}")
     lines.append(f"  {best(grid, first)}")
-    banded = grid.low_g_per_kwh is not None and grid.high_g_per_kwh is not None
-    lines += ["", f"{'start':16}  g/kWh  {'10 to 90 %' if banded else '':11}"]
+    known = min(len(grid.low_g_per_kwh or ()), len(grid.high_g_per_kwh or ()))
+    lines += ["", f"{'start':16}  g/kWh  {'10 to 90 %' if known > first else ''}".rstrip()]
     top = max(mean) or 1.0
     for slot in range(first, min(len(grid.mean_g_per_kwh), first + hours * per_hour), per_hour):
         value = course[(slot - first) // per_hour]
-        band = f"{_mean(grid.low_g_per_kwh, slot, per_hour):4.0f} to {_mean(grid.high_g_per_kwh, slot, per_hour):4.0f}"
+        band = f"{_mean(grid.low_g_per_kwh, slot, per_hour):4.0f} to {_mean(grid.high_g_per_kwh, slot, per_hour):<4.0f}"
+        band = f"{band if slot < known else '':12}  " if known > first else ""
         bar = "█" * max(1, round(BAR * value / top))
-        lines.append(
-            f"{time_text(grid.start_epoch_s + slot * grid.slot_s):16}  {value:5.0f}  {band if banded else '':12}  {bar}"
-        )
+        lines.append(f"{time_text(grid.start_epoch_s + slot * grid.slot_s):16}  {value:5.0f}  {band}{bar}")
     return lines
 
 
 def _mean(values: list[float] | None, slot: int, count: int) -> float:
     part = (values or [])[slot : slot + count]
     return sum(part) / len(part) if part else 0.0
-
-
-def origin(grid: Intensity, now_epoch_s: int) -> list[str]:
-    """Who says so, from when on and how long ago, and what delays by it are worth."""
-    lines = []
-    for number, part in enumerate(grid.parts):
-        since = "" if number == 0 else f"from {time_text(part.start_epoch_s)} on "
-        lines.append(f"{since}{part.source}, issued {duration_text(max(0, now_epoch_s - part.issued_epoch_s))} ago")
-    lines.append(
-        f"delays by it have captured {100 * grid.captured:.0f} % of the possible saving ({grid.captured_by or 'unknown'})"
-    )
-    return lines
 
 
 def best(grid: Intensity, first: int) -> str:

@@ -8,6 +8,7 @@ from slurm_carbon.outlook import Outlook
 from slurm_carbon.units import duration_text, mass_text, utc
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from slurm_carbon.intensity import Intensity
@@ -43,9 +44,7 @@ def outlook_figure(outlook: Outlook, now_epoch_s: int, path: str, mark: Mark | N
         values = grid.mean_g_per_kwh[:count]
         axes.stairs(values, edges, color=colour, linewidth=2, baseline=None, label=f"{zone} ({grid.source})")
         if grid.low_g_per_kwh and grid.high_g_per_kwh:
-            axes.stairs(
-                grid.high_g_per_kwh[:count], edges, baseline=grid.low_g_per_kwh[:count], fill=True, color=colour, alpha=0.15
-            )
+            _band(axes, edges, grid.low_g_per_kwh[:count], grid.high_g_per_kwh[:count], colour)
         if mark and zone == chosen_zone:
             begin, end = x(mark.begin_epoch_s), x(mark.begin_epoch_s + run_time_s)
             axes.axvspan(begin, end, color=colour, alpha=0.25, label=f"planned on {mark.location}")
@@ -74,6 +73,11 @@ def outlook_figure(outlook: Outlook, now_epoch_s: int, path: str, mark: Mark | N
     _save(figure, path)
 
 
+def _band(axes: "Axes", edges: list[float], low: list[float], high: list[float], colour: str, label: str = "") -> None:
+    """What lies between two quantiles, as far as they are known."""
+    axes.stairs(high, edges[: len(high) + 1], baseline=low, fill=True, color=colour, alpha=0.18, label=label or None)
+
+
 def forecast_figure(grid: "Intensity", now_epoch_s: int, path: str) -> None:
     """One zone: its expected course with the band from 10 to 90 %, and where another source takes over."""
     figure = _figure(9, 4)
@@ -82,8 +86,7 @@ def forecast_figure(grid: "Intensity", now_epoch_s: int, path: str) -> None:
     axes = figure.add_subplot()
     edges = [float(date2num(utc(grid.start_epoch_s + i * grid.slot_s))) for i in range(len(grid.mean_g_per_kwh) + 1)]
     if grid.low_g_per_kwh and grid.high_g_per_kwh:
-        axes.stairs(grid.high_g_per_kwh, edges, baseline=grid.low_g_per_kwh, fill=True, color=_COLOURS[0], alpha=0.2,
-                    label="10 to 90 %")  # fmt: skip
+        _band(axes, edges, grid.low_g_per_kwh, grid.high_g_per_kwh, _COLOURS[0], "10 to 90 %")
     axes.stairs(grid.mean_g_per_kwh, edges, baseline=None, color=_COLOURS[0], linewidth=2, label="expected")
     for part in grid.parts[1:]:
         axes.axvline(float(date2num(utc(part.start_epoch_s))), color="0.5", linestyle="--", label=f"from here on {part.source}")

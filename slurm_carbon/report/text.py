@@ -1,10 +1,12 @@
 """The outlook in a terminal."""
 
+from slurm_carbon.intensity import Intensity, Part
 from slurm_carbon.outlook import Outlook
 from slurm_carbon.units import duration_text, time_text
 
 _BARS = "▁▂▃▄▅▆▇█"
 SHOWN_S = 48 * 3600
+AGELESS = ("climatology", "annual mean", "static")  # averages: when they were made says nothing
 
 
 def sparkline(values: list[float], low: float, high: float) -> str:
@@ -44,13 +46,23 @@ def outlook_table(outlook: Outlook, path: str, now_epoch_s: int) -> list[str]:
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     lines.append("g CO2e per kWh of electricity, before PUE")
-    lines += [
-        f"{zone}: {grid.source}, {grid.accounting}, {grid.factors}, "
-        f"issued {duration_text(now_epoch_s - grid.issued_epoch_s)} ago"
-        for zone, grid in outlook.zones.items()
-    ]
+    for zone, grid in outlook.zones.items():
+        lines.append(f"{zone}: {grid.accounting}, {grid.factors} factors; {'; '.join(origin(grid, now_epoch_s))}")
     age = duration_text(now_epoch_s - outlook.generated_epoch_s)
     lines.append(f"{path}: {age} old, used until it is {duration_text(outlook.max_age_s)} old")
+    return lines
+
+
+def origin(grid: Intensity, now_epoch_s: int) -> list[str]:
+    """Who says so, from when on and how long ago, and what delays by it are worth."""
+    lines = []
+    for number, part in enumerate(grid.parts or (Part(grid.start_epoch_s, grid.source, grid.issued_epoch_s),)):
+        since = "" if number == 0 else f"from {time_text(part.start_epoch_s)} on the course of "
+        age = duration_text(max(0, now_epoch_s - part.issued_epoch_s))
+        lines.append(since + part.source + ("" if part.source.startswith(AGELESS) else f", issued {age} ago"))
+    lines.append(
+        f"delays by it have captured {100 * grid.captured:.0f} % of the possible saving ({grid.captured_by or 'unknown'})"
+    )
     return lines
 
 
