@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from slurm_carbon.config import Config, Feed, Zone
 from slurm_carbon.errors import ForecastError
-from slurm_carbon.forecast import annual, climatology, history, own, scores
+from slurm_carbon.forecast import annual, climatology, history, scores
 from slurm_carbon.forecast import file as files
 from slurm_carbon.forecast.credentials import find, variable
 from slurm_carbon.forecast.http import Ask
@@ -133,6 +133,8 @@ def _write_down(zone: Zone, said: Said, stale: bool, at: Setting) -> None:
 def ask_source(source: str, zone: Zone, at: Setting) -> Said:
     """What one source says of a zone. Raises ForecastError."""
     if source == "own":
+        from slurm_carbon.forecast import own  # it needs numpy, and no other source does
+
         history.catch_up(zone.name, _subjects(zone, at), at.store, at.ask, at.now_epoch_s)
         weather_url = next((feed.url for feed in at.feeds if feed.name == "weather"), "")
         return Said(source, *own.forecast(zone, at.store, at.ask, at.now_epoch_s, weather_url))
