@@ -1,6 +1,6 @@
 """Our own forecaster beside persistence, the climatology and published forecasts: errors, band, and the saving captured.
 
-    scripts/bench forecast             about two minutes
+    scripts/bench forecast             about three minutes
     scripts/bench forecast --readme    the same, and writes its table into README.md
 
 Zones: hourly lifecycle intensity of ten zones, fitted to 2021-2022, tested on 2023, a forecast every 12 h. Persistence
