@@ -28,7 +28,7 @@ pytestmark = pytest.mark.slurm
 UID = 20001  # user1 of scripts/cluster
 PARTITIONS = ("batch", "short", "gpu")
 # of one and the same waiting job, whichever of these the scheduler happens to have noted last
-WAITING = "None|PartitionDown|BeginTime|Priority|Resources"
+WAITING = "None|PartitionDown|BeginTime|Priority|Resources|Dependency"
 
 
 @dataclass(frozen=True)
