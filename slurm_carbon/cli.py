@@ -1,6 +1,7 @@
 """slurm-carbon: the command of admins and of the curious. Thin: each verb reads, calls one piece, prints."""
 
 import argparse
+import io
 import json
 import os
 import sys
@@ -14,6 +15,9 @@ from slurm_carbon.errors import ConfigError, Error, UsageError
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb. Exit codes: 0 done, 1 failed or incomplete (the reason is on stderr), 2 wrong usage."""
     words = _parser().parse_args(argv)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that has no bars gets question marks
     try:
         code: int = words.run(words)
         sys.stdout.flush()

@@ -55,7 +55,10 @@ def details(decision: Decision, outlook: Outlook, now_epoch_s: int) -> list[str]
         return []
     estimate = (decision.chosen or decision.baseline).estimate
     grids = {p.location.zone: outlook.zones[p.location.zone] for p in (decision.baseline, decision.chosen) if p}
-    sources = "; ".join(f"{zone}: {grid.source} ({grid.accounting}, {grid.factors})" for zone, grid in grids.items())
+    sources = "; ".join(
+        f"{zone}: {grid.source} ({grid.accounting}, {grid.factors}; waiting by it has captured {100 * grid.captured:.0f} %)"
+        for zone, grid in grids.items()
+    )
     return [
         f"latest start {time_text(decision.window.latest_epoch_s)}, by {decision.window.bound}",
         f"run time {duration_text(estimate.run_time_s)} ({estimate.source}), "
