@@ -118,18 +118,12 @@ def write(outlook: Outlook, path: str) -> None:
     """Publish an outlook: all of it or nothing, readable by all."""
     import json
 
-    temporary = f"{path}.{os.urandom(8).hex()}.new"
+    from slurm_carbon import atomic
+
     text = json.dumps(encode(outlook), separators=(",", ":"), allow_nan=False)
     try:
         os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
-        # never through a file or link that somebody has put there before
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        with open(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fchmod(descriptor, 0o644)
-            os.fsync(descriptor)
-        os.replace(temporary, path)
+        atomic.write(path, text.encode(), 0o644)
     except OSError as error:
         raise OutlookError(f"cannot write the outlook {path}: {error.strerror}") from None
 

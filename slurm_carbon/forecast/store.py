@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
 
+from slurm_carbon import atomic
 from slurm_carbon.errors import ForecastError
 from slurm_carbon.forecast.series import Series
 from slurm_carbon.outlook import MAX_G_PER_KWH
@@ -33,16 +34,10 @@ class Store:
     def write(self, data: bytes, *names: str) -> None:
         """Keep something: all of it or nothing. Raises ForecastError."""
         path = self.path(*names)
-        temporary = f"{path}.{os.urandom(8).hex()}.new"
         try:
             os.makedirs(self.directory, mode=0o700, exist_ok=True)
             os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
-            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-            with open(descriptor, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(descriptor)
-            os.replace(temporary, path)
+            atomic.write(path, data, 0o600)
         except OSError as error:
             raise ForecastError(f"cannot write {path}: {error.strerror}") from None
 

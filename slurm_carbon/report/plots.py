@@ -30,7 +30,7 @@ def _figure(width: float, height: float) -> "Figure":
 def outlook_figure(outlook: Outlook, now_epoch_s: int, path: str, mark: Mark | None, run_time_s: int) -> None:
     """The intensity of every zone over the coming days, with a job's planned window and its start at once."""
     figure = _figure(9, 4)
-    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter, date2num
+    from matplotlib.dates import date2num
 
     def x(epoch_s: int) -> float:
         return float(date2num(utc(epoch_s)))
@@ -52,10 +52,7 @@ def outlook_figure(outlook: Outlook, now_epoch_s: int, path: str, mark: Mark | N
     axes.set_ylim(bottom=0)
     axes.set_xlim(x(now_epoch_s - 1800), x(last))
     axes.set_ylabel("g CO2e per kWh")
-    axes.set_xlabel("UTC")
-    locator = AutoDateLocator()
-    axes.xaxis.set_major_locator(locator)
-    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+    _time_axis(axes)
     axes.grid(alpha=0.25)
     axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False, fontsize="small")
     if mark:
@@ -73,6 +70,15 @@ def outlook_figure(outlook: Outlook, now_epoch_s: int, path: str, mark: Mark | N
     _save(figure, path)
 
 
+def _time_axis(axes: "Axes") -> None:
+    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+
+    axes.set_xlabel("UTC")
+    locator = AutoDateLocator()
+    axes.xaxis.set_major_locator(locator)
+    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+
+
 def _band(axes: "Axes", edges: list[float], low: list[float], high: list[float], colour: str, label: str = "") -> None:
     """What lies between two quantiles, as far as they are known."""
     axes.stairs(high, edges[: len(high) + 1], baseline=low, fill=True, color=colour, alpha=0.18, label=label or None)
@@ -81,7 +87,7 @@ def _band(axes: "Axes", edges: list[float], low: list[float], high: list[float],
 def forecast_figure(grid: "Intensity", now_epoch_s: int, path: str) -> None:
     """One zone: its expected course with the band from 10 to 90 %, and where another source takes over."""
     figure = _figure(9, 4)
-    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter, date2num
+    from matplotlib.dates import date2num
 
     axes = figure.add_subplot()
     edges = [float(date2num(utc(grid.start_epoch_s + i * grid.slot_s))) for i in range(len(grid.mean_g_per_kwh) + 1)]
@@ -94,10 +100,7 @@ def forecast_figure(grid: "Intensity", now_epoch_s: int, path: str) -> None:
     axes.set_ylim(bottom=0)
     axes.set_xlim(edges[0], edges[-1])
     axes.set_ylabel("g CO2e per kWh")
-    axes.set_xlabel("UTC")
-    locator = AutoDateLocator()
-    axes.xaxis.set_major_locator(locator)
-    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+    _time_axis(axes)
     axes.grid(alpha=0.25)
     axes.legend(loc="lower left", fontsize="small")
     source = grid.parts[0].source if grid.parts else grid.source
@@ -115,7 +118,7 @@ def plan_figure(problem: "Problem", outcome: "Outcome", path: str) -> None:
     count = len(places.locations)
     figure = _figure(10, 1.2 + 1.1 * count)
     axes = figure.subplots(count, 1, sharex=True, squeeze=False)[:, 0]
-    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter, date2num
+    from matplotlib.dates import date2num
 
     from slurm_carbon.report.plan import worth
 
@@ -143,10 +146,7 @@ def plan_figure(problem: "Problem", outcome: "Outcome", path: str) -> None:
                 label = jobs.name(job) + (f" x {plan.tasks[row]}" if plan.tasks[row] > 1 else "")
                 one.text(begin + width / 2, (low + high) / 2 * most, label, ha="center", va="center", fontsize="small")
     axes[-1].set_xlim(x(0), x(last))
-    axes[-1].set_xlabel("UTC")
-    locator = AutoDateLocator()
-    axes[-1].xaxis.set_major_locator(locator)
-    axes[-1].xaxis.set_major_formatter(ConciseDateFormatter(locator))
+    _time_axis(axes[-1])
     figure.supylabel("g CO2e per kWh", fontsize="small")
     axes[0].set_title(f"{mass_text(outcome.verdict.emissions_g)} CO2e, {worth(outcome)}", fontsize="medium", loc="left")
     _save(figure, path)
