@@ -24,7 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return code
     except Error as error:
         print(f"slurm-carbon: error: {error}", file=sys.stderr)
-        return 1
+        return 2 if isinstance(error, UsageError) else 1
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # whoever read us has seen enough
         return 0
@@ -151,6 +151,10 @@ def _plan(words: argparse.Namespace) -> int:
     from slurm_carbon.report import plan as reports
     from slurm_carbon.units import duration_s
 
+    if words.plot:
+        from slurm_carbon.report import plots
+
+        plots.check(words.plot)
     limit_s = None if words.solver_time is None else duration_s(words.solver_time)
     problem = planfile.load(words.file)
 
@@ -174,8 +178,6 @@ def _plan(words: argparse.Namespace) -> int:
             print("\r\x1b[K", end="", file=sys.stderr, flush=True)
     others = reports.compared(problem)
     if words.plot:
-        from slurm_carbon.report import plots
-
         plots.plan_figure(problem, outcome, words.plot)
     if words.json:
         print(json.dumps(reports.as_json(problem, outcome, others), indent=1, allow_nan=False))

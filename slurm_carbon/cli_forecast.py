@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from slurm_carbon.forecast.store import Store
 
 
+MOST_APART = 0.3  # of the mean: what two files of one zone may differ by, such as after corrections
+
+
 def add_to(nouns: Any) -> None:
     """The verbs of `forecast`."""
     forecast = nouns.add_parser("forecast", help="what the sources expect of a zone's electricity, and what that is worth")
@@ -58,25 +61,44 @@ def _zone(config: "Config", name: str) -> "Zone":
     return found
 
 
-def _show(words: argparse.Namespace) -> int:
+def _any_zone(words: argparse.Namespace) -> "tuple[Config, Zone]":
+    """A zone with the sources of the command line, and what else the configuration says of it, if there is one."""
     from slurm_carbon import config as configs
-    from slurm_carbon import refresh
     from slurm_carbon.outlook import Source
+
+    named = words.config or os.environ.get("SLURM_CARBON_CONFIG")
+    config = _config(words) if named or os.path.exists(configs.SITE_FILE) else configs.parse({}, Source("none", 0, 0))
+    if not named and not os.path.exists(configs.SITE_FILE):
+        home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+        config = config._replace(forecasts=config.forecasts._replace(directory=os.path.join(home, "slurm_carbon/forecasts")))
+    try:
+        sources = configs.source_names(words.sources.split(","))
+    except ValueError as error:
+        raise UsageError(f"--sources {words.sources}: must be {error}") from None
+    known = next((zone for zone in config.zones if zone.name == words.zone), None)
+    if known is None:
+        [known] = configs.parse({"zones": {words.zone: {}}}, Source("none", 0, 0)).zones
+    for source, value in (("file", known.file), ("static", known.g_per_kwh)):
+        if source in sources and not value:
+            raise UsageError(f"--sources {words.sources}: what `{source}` says of {words.zone} stands in no configuration")
+    return config, known._replace(sources=sources)
+
+
+def _show(words: argparse.Namespace) -> int:
+    from slurm_carbon import refresh
     from slurm_carbon.report import forecast as reports
 
     if words.hours < 1:
         raise UsageError(f"--hours {words.hours}: at least 1")
+    if words.plot:
+        from slurm_carbon.report import plots
+
+        plots.check(words.plot)
     if words.sources is None:
         config = _config(words)
         zone = _zone(config, words.zone)
     else:
-        try:
-            config = _config(words)
-        except Error:
-            config = configs.parse({}, Source("the command line", 0, 0))
-        known = next((zone for zone in config.zones if zone.name == words.zone), None)
-        [zone] = configs.parse({"zones": {words.zone: {"sources": words.sources.split(",")}}}, Source("--sources", 0, 0)).zones
-        zone = zone if known is None else known._replace(sources=zone.sources)
+        config, zone = _any_zone(words)
     now, problems = int(time.time()), list[str]()
     grid = refresh.intensities(config._replace(zones=(zone,)), now, problems).get(zone.name)
     for problem in problems:
@@ -84,8 +106,6 @@ def _show(words: argparse.Namespace) -> int:
     if grid is None:
         return 1
     if words.plot:
-        from slurm_carbon.report import plots
-
         plots.forecast_figure(grid, now, words.plot)
     if words.json:
         print(json.dumps({**grid._asdict(), "parts": [part._asdict() for part in grid.parts]}, indent=1))
@@ -108,7 +128,9 @@ def _fit(words: argparse.Namespace) -> int:
     if (words.history or words.weather) and len(zones) != 1:
         raise UsageError("--history and --weather are of one zone: name it")
     store, failed = Store(config.forecasts.directory), 0
+    web = Web(600, store.later(time.time()), request_s=100, read_s=60)
     for zone in zones:
+        notes: list[str] = []
         try:
             if words.history:
                 _import(store, zone, words.history)
@@ -122,10 +144,14 @@ def _fit(words: argparse.Namespace) -> int:
                 seen = weather.read(words.weather)
             elif zone.weather_at:
                 url = next((feed.url for feed in config.feeds if feed.name == "weather"), "")
-                seen = weather.past(Web(120, request_s=100, read_s=60).ask, zone.weather_at, min(hours), max(hours), url)
+                try:
+                    seen = weather.past(web.ask, zone.weather_at, min(hours), max(hours), url)
+                except Error as error:
+                    failed += 1
+                    notes.append(f"fitted without weather: {error}; --weather FILE may have it")
             models = own.fit(zone.name, store, kind, seen)
         except Error as error:
-            print(f"slurm-carbon: {error}", file=sys.stderr)
+            print(f"slurm-carbon: {_of(zone.name, error)}", file=sys.stderr)
             failed += 1
             continue
         print(f"{zone.name}: {len(hours) // 24} days of history, {kind[0]}, {kind[1]} factors")
@@ -134,15 +160,49 @@ def _fit(words: argparse.Namespace) -> int:
             inputs = "history" + (", mix" if mix_too else "") + (", weather" if weather_too else "")
             mape_pct, share = model.skill
             print(f"  {inputs}: MAPE {mape_pct:.1f} % over the first day, {100 * share:.0f} % of the saving captured")
-    print("figures are of what the models were not fitted to; the saving is that of a job of 4 h that may wait for a day")
+        for note in notes + _unused(zone, seen is not None):
+            print(f"slurm-carbon: {_of(zone.name, note)}", file=sys.stderr)
+    store.keep_later(web.later)
+    if failed < len(zones):
+        print("figures are of what the models were not fitted to; the saving is that of a job of 4 h that may wait for a day")
     return 1 if failed else 0
 
 
+def _of(zone: str, said: object) -> str:
+    """A message with the zone that it is about."""
+    return str(said) if str(said).startswith(f"zone {zone}") else f"zone {zone}: {said}"
+
+
+def _unused(zone: "Zone", weather: bool) -> list[str]:
+    """What of a fit will be of no use as the zone is configured."""
+    from slurm_carbon.forecast.services import SERVICES
+
+    notes = []
+    if "own" not in zone.sources:
+        notes.append("the model is used once `own` is among its sources")
+    if weather and not zone.weather_at:
+        notes.append("the weather is used once it has weather_at = [latitude, longitude]")
+    collects = (zone.history,) if zone.history else zone.sources
+    if not any(source in SERVICES and SERVICES[source].history for source in collects):
+        notes.append("none of its sources has a history: forecasts end two days after the last hour of the file")
+    return notes
+
+
 def _import(store: "Store", zone: "Zone", path: str) -> None:
+    """Add what a file says was measured, unless it plainly is of another zone than what is kept."""
     from slurm_carbon.forecast import history
 
     kind = (zone.accounting, zone.factors)
-    store.keep_history(zone.name, kind, history.from_file(path, kind))
+    found, kept = history.from_file(path, kind, int(time.time())), store.history(zone.name, kind)
+    both = [hour for hour in found if hour in kept]
+    apart = sum(abs(found[hour] - kept[hour]) for hour in both) / max(1e-9, sum(kept[hour] for hour in both))
+    if len(both) >= 24 and apart > MOST_APART:
+        where = store.path("history", f"{zone.name} {' '.join(kind)}.csv")
+        raise Error(
+            f"zone {zone.name}: {path} differs by {100 * apart:.0f} % from what is kept of the same {len(both)} hours; "
+            f"is it another zone's? If it is right, remove {where} first"
+        )
+    store.keep_history(zone.name, kind, found)
 
 
 def _score(words: argparse.Namespace) -> int:

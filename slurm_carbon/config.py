@@ -96,11 +96,26 @@ def _who(*kinds: str, words: tuple[str, ...] = ()) -> Callable[[Any], tuple[str,
     return read
 
 
-def _sources(value: Any) -> tuple[str, ...]:
+def source_names(value: Any) -> tuple[str, ...]:
+    """Names of sources. Raises ValueError for anything else."""
     names = strings(value)
     if not names or len(set(names)) < len(names) or not set(names) <= set(SOURCES):
         raise ValueError("a list, without repetition, of " + ", ".join(f'"{name}"' for name in SOURCES))
     return names
+
+
+def _address(value: Any) -> str:
+    from urllib.parse import urlsplit
+
+    text = string(value).rstrip("/")
+    try:
+        host = urlsplit(text).hostname or ""
+        host.encode("idna")
+    except ValueError:
+        host = ""
+    if text and (not text.startswith(("https://", "http://")) or not host):
+        raise ValueError('an address such as "https://api.example.org/v3"')
+    return text
 
 
 def _coordinates(value: Any) -> tuple[float, ...]:
@@ -125,6 +140,7 @@ SOURCES = (
     "file", "static", "electricitymaps", "electricitymaps-mix", "watttime", "carbonintensity", "energycharts", "casdk",
     "entsoe", "eia", "own", "climatology", "annual",
 )  # fmt: skip
+HISTORIES = ("electricitymaps", "watttime", "carbonintensity", "energycharts", "casdk", "entsoe", "eia")
 POLICY = (
     Key("max_delay", duration, "24h", "Latest start after submission of a job whose owner says nothing."),
     Key("max_delay_limit", duration, "7d", "The longest delay that anybody may ask for."),
@@ -153,7 +169,7 @@ FORECASTS = (
     ),
 )
 ZONE = (
-    Key("sources", _sources, ["climatology"], "Where its carbon intensity comes from, the most trusted first; see the manual."),
+    Key("sources", source_names, ["climatology"], "Where its carbon intensity comes from, the best first; see the manual."),
     Key("file", string, "", "For the source `file`: CSV or JSON, a path or an address; see the manual."),
     Key("g_per_kwh", number(0, MAX_G_PER_KWH), 0.0, "For the source `static`: always this much."),
     Key("accounting", one_of("production", "consumption", "marginal"), "production",
@@ -165,8 +181,8 @@ ZONE = (
     Key("names", _names, {}, "What sources call the zone, where it is not known: {entsoe = \"10Y...\", watttime = \"...\"}."),
 )  # fmt: skip
 FEED = (
-    Key("key_file", string, "", "The file of the key, readable by its owner only. Else it is in SLURM_CARBON_KEY_<SOURCE>."),
-    Key("url", string, "", "Its address, if it is not the public one."),
+    Key("key_file", string, "", "The file of the key, readable by its owner only. Without it: SLURM_CARBON_KEY_<SOURCE>."),
+    Key("url", _address, "", "The beginning of its addresses, if it is not the public one."),
 )
 POWER = (
     Key("pue", number(1, 5), 1.56, "Power usage effectiveness (default: world average, Uptime Institute 2024)."),
@@ -217,9 +233,11 @@ def parse(raw: Mapping[str, Any], source: Source) -> Config:
         values = section(table, ZONE, f"{where}: [zones.{name}]")
         for name_of, key in (("file", "file"), ("static", "g_per_kwh")):
             if name_of in values["sources"] and not values[key]:
-                raise ConfigError(f"{where}: [zones.{name}]: the source `{name_of}` needs a key `{key}`")
-        if values["history"] and values["history"] not in SOURCES:
-            raise ConfigError(f"{where}: [zones.{name}]: history = {values['history']!r}{nearest(values['history'], SOURCES)}")
+                raise ConfigError(f"{where}: [zones.{name}]: the source `{name_of}` needs `{key}`")
+        if values["history"] and values["history"] not in HISTORIES:
+            raise ConfigError(
+                f"{where}: [zones.{name}]: history = {values['history']!r}{nearest(values['history'], HISTORIES)}"
+            )
         zones.append(Zone(name, **values))
     names = [zone.name for zone in zones]
     sites = [

@@ -120,7 +120,13 @@ def write(outlook: Outlook, path: str) -> None:
 
     from slurm_carbon import atomic
 
-    text = json.dumps(encode(outlook), separators=(",", ":"), allow_nan=False)
+    try:
+        text = json.dumps(encode(outlook), separators=(",", ":"), allow_nan=False)
+        decode(json.loads(text))  # what would not be read is not published
+        if len(text) > MAX_BYTES:
+            raise ValueError(f"larger than {MAX_BYTES >> 20} MiB: choose a shorter horizon or longer slots")
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise OutlookError(f"the outlook would be broken, and is not written: {error}") from None
     try:
         os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
         atomic.write(path, text.encode(), 0o644)
@@ -197,6 +203,11 @@ def _encode_zone(intensity: Intensity) -> Json:
     return {name: value for name, value in values.items() if value is not None}
 
 
+def check_zone(intensity: Intensity) -> None:
+    """Raise ValueError for a zone that could not be read back."""
+    _decode_zone(intensity.zone, _encode_zone(intensity))
+
+
 def _decode_zone(zone: str, raw: Json) -> Intensity:
     mean = raw["mean_g_per_kwh"]
     series = [raw[name] for name in ("mean_g_per_kwh", "low_g_per_kwh", "high_g_per_kwh") if name in raw]
@@ -213,6 +224,9 @@ def _decode_zone(zone: str, raw: Json) -> Intensity:
     captured = raw["captured"]
     if not 0 <= captured <= 1:
         raise ValueError(f"captured {captured!r} is no share")
+    words = [raw["source"], raw["accounting"], raw["factors"], raw["captured_by"], *(part[1] for part in raw["parts"])]
+    if not all(isinstance(word, str) for word in words):
+        raise ValueError(f"texts of {zone} are none")
     parts = tuple(Part(_seconds(start), source, _seconds(issued)) for start, source, issued in raw["parts"])
     return Intensity(
         zone, _seconds(raw["start"]), slot_s, mean, raw["beyond_g_per_kwh"], raw["source"], raw["accounting"],

@@ -231,11 +231,13 @@ def choose(
     now = min(at_once, key=lambda p: p.cost_g, default=baseline)
     if not _worth(now, baseline, policy):
         now = baseline
-    later = min(best, key=lambda p: p.cost_g, default=baseline)
-    shown = captured.get(later.location.zone, 1.0)
-    if _worth(later, now, policy, shown):
-        return later, ""
+    by_cost = sorted(best, key=lambda p: p.cost_g) or [baseline]
+    for later in by_cost:  # of a zone whose forecasts are worth nothing, another may still be worth waiting for
+        if _worth(later, now, policy, captured.get(later.location.zone, 1.0)):
+            return later, ""
     if now is baseline:
+        later = by_cost[0]
+        shown = captured.get(later.location.zone, 1.0)
         saving = max(0.0, baseline.emissions_g - later.emissions_g)
         share = 100 * saving / baseline.emissions_g if baseline.emissions_g else 0.0
         counts = f", of which forecasts of {later.location.zone} have captured {100 * shown:.0f} %" if shown < 1 else ""

@@ -4,6 +4,7 @@ import os
 import time
 from collections.abc import Mapping
 
+from slurm_carbon import outlook as outlooks
 from slurm_carbon.config import Config
 from slurm_carbon.errors import ForecastError
 from slurm_carbon.forecast import chain
@@ -27,7 +28,11 @@ def intensities(
 ) -> dict[str, Intensity]:
     """What the sources of each zone say; adds to the problems what they do not."""
     store = Store(config.forecasts.directory)
-    web = Web(later=store.later(time.time()))
+    try:
+        web = Web(later=store.later(time.time()))
+    except ForecastError as error:
+        problems.append(str(error))
+        web = Web()
     found = chain.find_all(config.zones, chain.setting(config, now_epoch_s, web.ask, environ))
     for zone in found.values():
         problems += zone.problems
@@ -35,7 +40,15 @@ def intensities(
         store.keep_later(web.later)
     except ForecastError as error:
         problems.append(str(error))
-    return {name: zone.intensity for name, zone in found.items() if zone.intensity is not None}
+    sound = {}
+    for name, zone in found.items():
+        try:
+            if zone.intensity is not None:
+                outlooks.check_zone(zone.intensity)
+                sound[name] = zone.intensity
+        except (ValueError, TypeError) as error:
+            problems.append(f"zone {name}: {error}: it is left out")
+    return sound
 
 
 def incomparable(zones: Mapping[str, Intensity]) -> list[str]:

@@ -104,6 +104,11 @@ def time_text(epoch_s: float) -> str:
     return time.strftime("%a %d %b %H:%M", time.localtime(epoch_s))
 
 
+def zone_of_time() -> str:
+    """The time zone in which `time_text` speaks."""
+    return time.strftime("%Z")
+
+
 def parse_time(text: str, now_epoch_s: int) -> int:
     """Epoch seconds of a time that a person wrote.
 

@@ -250,7 +250,7 @@ def main() -> None:
     import pyarrow.parquet as pq
 
     if not DATA.is_dir():
-        sys.exit(f"forecast: needs the data in {DATA}")
+        sys.exit(f"forecast: measures on public data that is not part of the project, and looks for it in {DATA}")
     names, hours, g = zones()
     of_zones = {}
     for name, values in zip(names, g, strict=True):

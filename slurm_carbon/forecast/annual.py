@@ -38,6 +38,6 @@ def series(zone: str, start_epoch_s: int, end_epoch_s: int, factors: str) -> Ser
             f"zone {zone}: no annual mean of country {zone.partition('-')[0]!r}; there are {len(_table()['countries'])}"
         )
     year, g_per_kwh = found
-    source = f"annual mean of {year}"
+    source = f"annual mean of {zone.partition('-')[0]}, {year}"
     hours = -(-(end_epoch_s - start_epoch_s) // HOUR_S)
     return Series(zone, start_epoch_s, HOUR_S, [g_per_kwh] * hours, source, "production", factors, start_epoch_s)

@@ -7,7 +7,7 @@ from typing import Any
 
 from slurm_carbon.errors import ForecastError
 from slurm_carbon.forecast.http import Ask, Request, parsed
-from slurm_carbon.forecast.series import Row, Said, epoch_s, value
+from slurm_carbon.forecast.series import ODD, Row, Said, broken, epoch_s, value
 from slurm_carbon.forecast.service import Service, Subject
 from slurm_carbon.units import DAY_S, utc
 
@@ -50,8 +50,8 @@ def answer(body: bytes, asked: Request, subject: Subject, name: str, now_epoch_s
             if end - start != PERIOD_S:
                 raise ForecastError(f"a period of {end - start} s, not of {PERIOD_S}")
             rows.append((start, value(period["intensity"][name])))
-    except (KeyError, TypeError, ValueError, IndexError) as error:
-        raise ForecastError(f"the answer is broken: {type(error).__name__} {str(error)[:80]}") from None
+    except ODD as error:
+        raise broken(error) from None
     return Said(rows, "consumption", "direct", now_epoch_s, PERIOD_S)  # it does not say when a forecast was made
 
 

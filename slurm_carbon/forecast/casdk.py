@@ -5,7 +5,7 @@ What its numbers count is known to the site alone, which says it in the configur
 
 from slurm_carbon.errors import ForecastError
 from slurm_carbon.forecast.http import Ask, Request, parsed
-from slurm_carbon.forecast.series import Row, Said, epoch_s, value
+from slurm_carbon.forecast.series import ODD, Row, Said, broken, epoch_s, value
 from slurm_carbon.forecast.service import Service, Subject
 from slurm_carbon.units import utc
 
@@ -37,10 +37,10 @@ def answer(body: bytes, asked: Request, subject: Subject) -> Said:
         if len(lengths) != 1:
             raise ForecastError("has no periods of one length")
         rows: list[Row] = [(epoch_s(point["timestamp"]), value(point["value"])) for point in points]
-        issued = epoch_s(found["generatedAt"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise ForecastError(f"the answer is broken: {type(error).__name__} {str(error)[:80]}") from None
-    return Said(rows, subject.accounting, subject.factors, issued, int(lengths.pop() * 60))
+        issued, period_s = epoch_s(found["generatedAt"]), int(lengths.pop() * 60)
+    except ODD as error:
+        raise broken(error) from None
+    return Said(rows, subject.accounting, subject.factors, issued, period_s)
 
 
 def history_answer(body: bytes, asked: Request, subject: Subject, now_epoch_s: int) -> Said:
@@ -48,8 +48,8 @@ def history_answer(body: bytes, asked: Request, subject: Subject, now_epoch_s: i
     raw = parsed(body, asked)
     try:
         rows: list[Row] = [(epoch_s(item["time"]), value(item["rating"])) for item in raw]
-    except (KeyError, TypeError, ValueError) as error:
-        raise ForecastError(f"the answer is broken: {type(error).__name__} {str(error)[:80]}") from None
+    except ODD as error:
+        raise broken(error) from None
     return Said(rows, subject.accounting, subject.factors, now_epoch_s)
 
 

@@ -20,8 +20,8 @@ from slurm_carbon.errors import ForecastError
 from slurm_carbon.forecast import annual, climatology, history, scores
 from slurm_carbon.forecast import file as files
 from slurm_carbon.forecast.credentials import find, variable
-from slurm_carbon.forecast.http import Ask
-from slurm_carbon.forecast.series import Series, checked, on_grid
+from slurm_carbon.forecast.http import Ask, printable
+from slurm_carbon.forecast.series import Series, checked, iso, on_grid
 from slurm_carbon.forecast.service import Service, Subject
 from slurm_carbon.forecast.services import SERVICES
 from slurm_carbon.forecast.store import Store
@@ -30,6 +30,7 @@ from slurm_carbon.units import HOUR_S, duration_text
 
 AVERAGES = ("own", "climatology", "annual", "static")  # they need no answer of anybody, and come after the last good one
 PROLONG = ("own", "climatology")
+FLAT = ("annual", "static")
 OVERLAP_S = 24 * HOUR_S  # the part of an answer that its level is taken from
 MOST_LEVEL = 3.0
 
@@ -66,6 +67,8 @@ class Found(NamedTuple):
 
     intensity: Intensity | None
     problems: list[str]
+    said: Said | None = None  # by which source first
+    stale: bool = False
 
 
 def setting(config: Config, now_epoch_s: int, ask: Ask, environ: Mapping[str, str]) -> Setting:
@@ -85,18 +88,16 @@ def find_zone(zone: Zone, at: Setting) -> Found:
     for source in zone.sources:
         if parts and (source not in PROLONG or parts[-1].series.end_epoch_s >= at.end_epoch_s):
             continue
+        if "own" in zone.sources and source in SERVICES and SERVICES[source].forecast is None:
+            continue  # it is there for its history
         if not parts and source in AVERAGES and stale is not None:
             parts.append(stale)
             if source not in PROLONG:
                 continue
-        try:
-            said = ask_source(source, zone, at)
-        except ForecastError as error:
-            problems.append(str(error))
-            last = None if source in AVERAGES else _still_good(at.store.last(zone.name, source), at)
-            if last is not None and stale is None:
-                stale = Said(source, last)
-                problems[-1] += f"; its answer of {duration_text(at.now_epoch_s - last.issued_epoch_s)} ago stands in"
+        said = _try(source, zone, at, problems)
+        if said is None:
+            last = None if source in AVERAGES else _still_good(_kept(source, zone, at), at)
+            stale = stale or (Said(source, last) if last is not None else None)
             continue
         if not parts and stale is not None and said.series.kind != stale.series.kind:
             parts.append(stale)
@@ -105,43 +106,77 @@ def find_zone(zone: Zone, at: Setting) -> Found:
     if not parts and stale is not None:
         parts.append(stale)
     if not parts:
-        return Found(None, problems)
+        return Found(None, [*problems, f"zone {zone.name}: none of its sources has anything: its locations are left out"])
+    if parts[0] is stale:
+        age = duration_text(at.now_epoch_s - stale.series.issued_epoch_s)
+        problems.append(f"zone {zone.name}: the answer of {stale.source} of {age} ago stands in")
+    grid = joined([part.series for part in parts], at, _captured(zone, parts[0], at))
+    return Found(grid, problems, parts[0], parts[0] is stale)
+
+
+def _try(source: str, zone: Zone, at: Setting, problems: list[str]) -> Said | None:
+    """What a source says, if it says anything of the first slot; else None, and the problems have the reason."""
     try:
-        _write_down(zone, parts[0], parts[0] is stale, at)
-        return Found(
-            joined(
-                [part.series for part in parts], at, scores.captured(at.store, zone.name, parts[0].source, parts[0].captured)
-            ),
-            problems,
-        )
+        said = ask_source(source, zone, at, problems)
+        if said.series.end_epoch_s >= at.start_epoch_s + at.slot_s:
+            return said
+        problems.append(f"zone {zone.name}: {source}: ends within the first slot, at {iso(said.series.end_epoch_s)}")
     except ForecastError as error:
-        return Found(None, [*problems, str(error)])
+        problems.append(str(error))
+    except Exception as error:  # noqa: BLE001 - whatever an answer makes of us, the other zones need their outlook
+        problems.append(f"zone {zone.name}: {source}: cannot make sense of it ({type(error).__name__}: {str(error)[:80]})")
+    return None
 
 
-def _write_down(zone: Zone, said: Said, stale: bool, at: Setting) -> None:
-    """Note what was said, and what was measured since, so that it can be judged one day."""
-    if said.source in ("climatology", "annual", "static"):
-        return
-    if not stale:
-        scores.note(at.store, said.source, said.series, at.now_epoch_s)
-    service = SERVICES.get(said.source)
-    if service is not None and service.history is not None:
-        with contextlib.suppress(ForecastError):  # a key may be good for forecasts only: then nothing is judged
-            history.catch_up(zone.name, [(service, subject(service, zone, at))], at.store, at.ask, at.now_epoch_s)
+def _captured(zone: Zone, said: Said, at: Setting) -> tuple[float, str]:
+    if said.source in FLAT:
+        return 0.0, "it has no hours to choose from"
+    try:
+        return scores.captured(at.store, zone.name, said.source, said.captured)
+    except ForecastError:  # what was noted cannot be read: then nothing is known of this zone
+        return (scores.USUAL, "usual for published forecasts") if said.captured is None else (said.captured, scores.FITTED)
 
 
-def ask_source(source: str, zone: Zone, at: Setting) -> Said:
-    """What one source says of a zone. Raises ForecastError."""
+def write_down(zone: Zone, found: Found, at: Setting) -> list[str]:
+    """Note what was said, and what was measured since, so that it can be judged one day; what went wrong with that."""
+    if found.said is None or found.said.source in (*FLAT, "climatology"):
+        return []
+    service = SERVICES.get(found.said.source)
+    try:
+        if not found.stale:
+            scores.note(at.store, found.said.source, found.said.series, at.now_epoch_s)
+        if service is not None and service.history is not None:
+            with contextlib.suppress(ForecastError):  # a key may be good for forecasts only: then nothing is judged
+                history.catch_up(zone.name, [(service, subject(service, zone, at))], at.store, at.ask, at.now_epoch_s)
+    except ForecastError as error:
+        return [f"zone {zone.name}: {error}"]
+    except Exception as error:  # noqa: BLE001 - it is for later only: no outlook fails of it
+        return [f"zone {zone.name}: cannot note the forecast ({type(error).__name__})"]
+    return []
+
+
+def ask_source(source: str, zone: Zone, at: Setting, problems: list[str]) -> Said:
+    """What one source says of a zone; adds to the problems what it says in spite of. Raises ForecastError."""
     if source == "own":
         from slurm_carbon.forecast import own  # it needs numpy, and no other source does
 
-        history.catch_up(zone.name, _subjects(zone, at), at.store, at.ask, at.now_epoch_s)
+        subjects, troubles = _subjects(zone, at)
+        try:
+            history.catch_up(zone.name, subjects, at.store, at.ask, at.now_epoch_s)
+        except ForecastError as error:
+            troubles.append(str(error))
         weather_url = next((feed.url for feed in at.feeds if feed.name == "weather"), "")
-        return Said(source, *own.forecast(zone, at.store, at.ask, at.now_epoch_s, weather_url))
-    return Said(source, _series(source, zone, at))
+        try:
+            found = own.forecast(zone, at.store, at.ask, at.now_epoch_s, weather_url)
+        except ForecastError as error:
+            raise ForecastError("; ".join((f"zone {zone.name}: own: {error}", *troubles))) from None
+        if found.trouble:
+            problems.append(f"zone {zone.name}: own: {found.trouble}; it forecasts without weather")
+        return Said(source, found.series, found.captured)
+    return Said(source, _series(source, zone, at, problems))
 
 
-def _series(source: str, zone: Zone, at: Setting) -> Series:
+def _series(source: str, zone: Zone, at: Setting, problems: list[str]) -> Series:
     if source == "climatology":
         return climatology.series(zone.name, at.start_epoch_s, at.end_epoch_s)
     if source == "annual":
@@ -152,58 +187,95 @@ def _series(source: str, zone: Zone, at: Setting) -> Series:
         return Series(zone.name, at.start_epoch_s, HOUR_S, values, source, zone.accounting, zone.factors, at.start_epoch_s)
     if source == "file" and not files.is_address(zone.file):
         return files.series(zone.file, zone.name, at.now_epoch_s, zone.accounting, zone.factors)
-    return _over_the_network(source, zone, at)
-
-
-def _over_the_network(source: str, zone: Zone, at: Setting) -> Series:
-    kept = at.store.last(zone.name, source)
-    service = SERVICES.get(source)
-    if kept and 0 <= at.now_epoch_s - kept[1] < (service.fresh_s if service else files.FRESH_S) and _covers(kept[0], at):
+    kept = _kept(source, zone, at)
+    fresh_s = SERVICES[source].fresh_s if source in SERVICES else files.FRESH_S
+    if kept and 0 <= at.now_epoch_s - kept[1] < fresh_s and _covers(kept[0], at):
         return kept[0]
-    if service is None:
-        usual = _usual(zone.name, (zone.accounting, zone.factors), kept[0] if kept else None)
-        found = files.series(zone.file, zone.name, at.now_epoch_s, zone.accounting, zone.factors, at.ask, usual)
-    elif service.forecast is None:
-        raise ForecastError(f"zone {zone.name}: {source} has no forecast; list `own` to forecast from its history")
-    else:
-        try:
-            said = service.forecast(at.ask, subject(service, zone, at), at.now_epoch_s, at.end_epoch_s)
-        except ForecastError as error:
-            raise ForecastError(f"zone {zone.name}: {source}: {error}") from None
-        usual = _usual(zone.name, (said.accounting, said.factors), kept[0] if kept else None)
-        found = checked(said, zone.name, source, at.now_epoch_s, usual)
-        if not found.issued_epoch_s:
-            found = found._replace(issued_epoch_s=at.now_epoch_s)
-    at.store.keep(found, source, at.now_epoch_s)
+    recent = kept[0] if kept and 0 <= at.now_epoch_s - kept[1] <= at.max_age_s else None  # a level may change for good
+    found = _over_the_network(source, zone, at, recent)
+    try:
+        at.store.keep(found, source, at.now_epoch_s, _asked(source, zone, at))
+    except ForecastError as error:
+        problems.append(f"zone {zone.name}: {source}: {error}")
     return found
+
+
+def _over_the_network(source: str, zone: Zone, at: Setting, last: Series | None) -> Series:
+    if source not in SERVICES:
+        usual = _usual(zone.name, (zone.accounting, zone.factors), last)
+        return files.series(zone.file, zone.name, at.now_epoch_s, zone.accounting, zone.factors, at.ask, usual)
+    service = SERVICES[source]
+    if service.forecast is None:
+        raise ForecastError(f"zone {zone.name}: {source} has no forecast; list `own` to forecast from its history")
+    secret = None
+    try:
+        asked = subject(service, zone, at)
+        secret = asked.secret
+        said = service.forecast(at.ask, asked, at.now_epoch_s, at.end_epoch_s)
+    except ForecastError as error:
+        text = str(error) if secret is None else secret.hidden_in(str(error))  # an answer may repeat what we sent
+        raise ForecastError(f"zone {zone.name}: {source}: {text}") from None
+    found = checked(said, zone.name, source, at.now_epoch_s, _usual(zone.name, (said.accounting, said.factors), last))
+    return found if found.issued_epoch_s else found._replace(issued_epoch_s=at.now_epoch_s)
 
 
 def subject(service: Service, zone: Zone, at: Setting) -> Subject:
     """What a service is asked about. Raises ForecastError where its name of the zone, its address or its key is missing."""
-    feed = next((feed for feed in at.feeds if feed.name == service.name), Feed(service.name, "", ""))
-    name = zone.names.get(service.name) or service.names.get(zone.name) or (zone.name if service.any_zone else "")
+    feed = _feed(service, at)
+    name = _name(service, zone)
     if not name:
-        raise ForecastError(f'does not know it by this name: say names = {{{service.name} = "..."}}')
+        raise ForecastError(f'does not know the zone by this name: say names = {{{service.name} = "..."}}')
     if not (feed.url or service.url):
         raise ForecastError(f"needs an address: [sources.{service.name}] url = ...")
-    secret = find(service.name, feed.key_file, at.environ)
+    secret = find(feed.name, feed.key_file, at.environ)
     if service.key and secret is None:
-        raise ForecastError(f"needs a key ({service.key}): [sources.{service.name}] key_file, or {variable(service.name)}")
+        raise ForecastError(f"needs a key ({service.key}): [sources.{feed.name}] key_file, or {variable(feed.name)}")
     return Subject(zone.name, name, feed.url or service.url, secret, zone.factors, zone.accounting)
 
 
-def _subjects(zone: Zone, at: Setting) -> list[tuple[Service, Subject]]:
-    """The services that a zone's history may come from, in order."""
-    found = []
+def _feed(service: Service, at: Setting) -> Feed:
+    """What the configuration says of a service, or of the one whose account it shares."""
+    names = [service.name, *([service.account] if service.account else [])]
+    found = (feed for name in names for feed in at.feeds if feed.name == name)
+    return next(found, Feed(names[-1], "", ""))
+
+
+def _name(service: Service, zone: Zone) -> str:
+    return zone.names.get(service.name) or service.names.get(zone.name) or (zone.name if service.any_zone else "")
+
+
+def _asked(source: str, zone: Zone, at: Setting) -> str:
+    """All that makes an answer one to this question: where, about what, and counted how."""
+    service = SERVICES.get(source)
+    where = zone.file if service is None else f"{_feed(service, at).url or service.url} {_name(service, zone)}"
+    return f"{where} {zone.accounting} {zone.factors}"
+
+
+def _kept(source: str, zone: Zone, at: Setting) -> tuple[Series, int] | None:
+    """The last answer to the same question, if it can be read."""
+    try:
+        return at.store.last(zone.name, source, _asked(source, zone, at))
+    except ForecastError:
+        return None
+
+
+def _subjects(zone: Zone, at: Setting) -> tuple[list[tuple[Service, Subject]], list[str]]:
+    """The services that a zone's history may come from, in order; and why others cannot be asked."""
+    found, troubles = [], []
     for source in (zone.history,) if zone.history else zone.sources:
         service = SERVICES.get(source)
-        if service is not None and service.history is not None:
+        if service is None or service.history is None:
+            continue
+        try:
             found.append((service, subject(service, zone, at)))
-    return found
+        except ForecastError as error:
+            troubles.append(f"{source} {error}")
+    return found, troubles
 
 
 def _covers(series: Series, at: Setting) -> bool:
-    return series.start_epoch_s <= at.start_epoch_s + HOUR_S and series.end_epoch_s >= at.now_epoch_s + HOUR_S
+    soon = max(at.now_epoch_s + HOUR_S, at.start_epoch_s + at.slot_s)
+    return series.start_epoch_s <= at.start_epoch_s + HOUR_S and series.end_epoch_s >= soon
 
 
 def _still_good(kept: tuple[Series, int] | None, at: Setting) -> Series | None:
@@ -256,8 +328,13 @@ def joined(parts: list[Series], at: Setting, captured: tuple[float, str] = (1.0,
 
 
 def find_all(zones: tuple[Zone, ...], at: Setting) -> dict[str, Found]:
-    """All zones at the same time, each by its own chain."""
+    """All zones at the same time, each by its own chain; what is for later, the scores, comes after all of them."""
+
+    def note(zone: Zone, found: Found) -> Found:
+        return found._replace(problems=[printable(said) for said in (*found.problems, *write_down(zone, found, at))])
+
     if len(zones) < 2 or not any(source in SERVICES or source == "file" for zone in zones for source in zone.sources):
-        return {zone.name: find_zone(zone, at) for zone in zones}
+        return {zone.name: note(zone, find_zone(zone, at)) for zone in zones}
     with ThreadPoolExecutor(max_workers=min(32, len(zones)), thread_name_prefix="zone") as pool:
-        return dict(zip((zone.name for zone in zones), pool.map(lambda zone: find_zone(zone, at), zones), strict=True))
+        every = list(pool.map(lambda zone: find_zone(zone, at), zones))
+        return dict(zip((zone.name for zone in zones), pool.map(note, zones, every), strict=True))

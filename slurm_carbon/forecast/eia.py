@@ -6,11 +6,12 @@ History only, a few hours to a day behind: it feeds our own forecaster. A period
 from slurm_carbon.errors import ForecastError
 from slurm_carbon.forecast import mix
 from slurm_carbon.forecast.http import Ask, Request, parsed
-from slurm_carbon.forecast.series import Said, epoch_s, iso, value
+from slurm_carbon.forecast.series import ODD, Said, broken, epoch_s, iso, value
 from slurm_carbon.forecast.service import Service, Subject
 from slurm_carbon.units import HOUR_S, utc
 
 PAGE = 5000
+MOST_PAGES = 40  # three years are 35
 SOURCES = {
     "COL": "coal", "NG": "gas", "NUC": "nuclear", "OIL": "oil", "PET": "oil", "WAT": "hydro", "SUN": "solar", "WND": "wind",
     "WIND": "wind", "GEO": "geothermal", "BIO": "biomass", "OTH": "unknown", "UNK": "unknown",
@@ -44,8 +45,8 @@ def page(body: bytes, asked: Request, subject: Subject) -> tuple[list[tuple[int,
                 raise ForecastError(f"counts in {str(item['value-units'])[:40]!r}, not in megawatthours")
             found.append((epoch_s(item["period"] + ":00Z") - HOUR_S, str(item["fueltype"]), value(item["value"])))
         return found, int(response["total"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise ForecastError(f"the answer is broken: {type(error).__name__} {str(error)[:80]}") from None
+    except ODD as error:
+        raise broken(error) from None
 
 
 def answer(found: list[tuple[int, str, float | None]], factors: str, now_epoch_s: int) -> Said:
@@ -61,12 +62,13 @@ def answer(found: list[tuple[int, str, float | None]], factors: str, now_epoch_s
 def history(ask: Ask, subject: Subject, start_epoch_s: int, end_epoch_s: int) -> Said:
     """What was generated, page by page."""
     found: list[tuple[int, str, float | None]] = []
-    while True:
+    for _ in range(MOST_PAGES):
         asked = request(subject, start_epoch_s, end_epoch_s, len(found))
         part, total = page(ask(asked), asked, subject)
         found += part
         if not part or len(found) >= total:
             return answer(found, subject.factors, end_epoch_s)
+    raise ForecastError(f"the answer has more than {MOST_PAGES} pages")
 
 
 NAMES = {

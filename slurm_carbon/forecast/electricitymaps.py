@@ -9,7 +9,7 @@ from typing import Any
 from slurm_carbon.errors import ForecastError
 from slurm_carbon.forecast import mix
 from slurm_carbon.forecast.http import Ask, Request, StatusError, parsed
-from slurm_carbon.forecast.series import Row, Said, epoch_s, value
+from slurm_carbon.forecast.series import ODD, Row, Said, broken, epoch_s, iso, value
 from slurm_carbon.forecast.service import Service, Subject
 from slurm_carbon.units import DAY_S, utc
 
@@ -45,8 +45,8 @@ def rows(raw: Any, subject: Subject, name: str, *, measured: bool = False) -> tu
         found = [item for item in found if not item.get("isEstimated")]
     try:
         updated = [epoch_s(item["updatedAt"]) for item in every if "updatedAt" in item]
-    except ValueError as error:
-        raise ForecastError(f"updatedAt: {error}") from None
+    except ODD as error:
+        raise broken(error) from None
     return found, max(updated, default=0)
 
 
@@ -55,27 +55,24 @@ def answer(body: bytes, asked: Request, subject: Subject, name: str, *, measured
     found, issued = rows(parsed(body, asked), subject, name, measured=measured)
     try:
         values = [(epoch_s(item["datetime"]), value(item["carbonIntensity"])) for item in found]
-    except (KeyError, ValueError) as error:
-        raise ForecastError(f"a period is broken: {error}") from None
+    except ODD as error:
+        raise broken(error) from None
     return Said(values, "consumption", subject.factors, issued)
 
 
 def mix_answer(body: bytes, asked: Request, subject: Subject) -> Said:
     """A forecast of megawatts by source, as intensity by our own factors. Raises ForecastError."""
     found, issued = rows(parsed(body, asked), subject, "data")
-    values: list[Row] = []
-    for item in found:
-        try:
-            at, amounts = epoch_s(item["datetime"]), item["powerConsumptionBreakdown"]
-            mw = {
-                name: {at: amount}
-                for name, amount in zip(amounts, map(value, amounts.values()), strict=True)
-                if amount is not None
-            }
-        except (KeyError, ValueError, AttributeError) as error:
-            raise ForecastError(f"a period is broken: {error}") from None
-        values += mix.intensities(mix.by_source(mw, SOURCES), subject.factors) or [(at, None)]
-    return Said(values, "consumption", subject.factors, issued)
+    mw: mix.Hourly = {}
+    try:
+        for item in found:
+            at = epoch_s(item["datetime"])
+            for name, amount in item["powerConsumptionBreakdown"].items():
+                if (megawatts := value(amount)) is not None and mw.setdefault(name, {}).setdefault(at, megawatts) != megawatts:
+                    raise ForecastError(f"two amounts of {str(name)[:40]} for {iso(at)}")
+    except ODD as error:
+        raise broken(error) from None
+    return Said(mix.intensities(mix.by_source(mw, SOURCES), subject.factors), "consumption", subject.factors, issued)
 
 
 def forecast(ask: Ask, subject: Subject, _start_epoch_s: int, _end_epoch_s: int) -> Said:
@@ -119,9 +116,8 @@ def history(ask: Ask, subject: Subject, start_epoch_s: int, end_epoch_s: int) ->
     return Said(found, "consumption", subject.factors, issued)
 
 
-_COMMON = {
-    "url": "https://api.electricitymaps.com/v3", "names": {}, "any_zone": True, "key": "the auth token",
-    "credit": "Electricity Maps",
-}  # fmt: skip
-SERVICE = Service(name="electricitymaps", forecast=forecast, history=history, fresh_s=1800, **_COMMON)  # type: ignore[arg-type]
-MIX = Service(name="electricitymaps-mix", forecast=mix_forecast, history=None, fresh_s=1800, **_COMMON)  # type: ignore[arg-type]
+SERVICE = Service(
+    "electricitymaps", "https://api.electricitymaps.com/v3", forecast, history, {}, 1800, "the auth token", any_zone=True,
+    credit="Electricity Maps",
+)  # fmt: skip
+MIX = SERVICE._replace(name="electricitymaps-mix", forecast=mix_forecast, history=None, account="electricitymaps")

@@ -5,7 +5,7 @@ Measured and forecast values come as two columns of one answer, each empty where
 
 from slurm_carbon.errors import ForecastError
 from slurm_carbon.forecast.http import Ask, Request, parsed
-from slurm_carbon.forecast.series import Row, Said, value
+from slurm_carbon.forecast.series import ODD, Row, Said, broken, value
 from slurm_carbon.forecast.service import Service, Subject
 from slurm_carbon.units import utc
 
@@ -27,8 +27,8 @@ def answer(body: bytes, asked: Request, now_epoch_s: int, *, measured: bool = Fa
             (time, value(known if known is not None or measured else said))
             for time, known, said in zip(times, actual, expected, strict=True)
         ]
-    except (KeyError, TypeError, ValueError) as error:
-        raise ForecastError(f"the answer is broken: {type(error).__name__} {str(error)[:80]}") from None
+    except ODD as error:
+        raise broken(error) from None
     return Said(rows, "production", "lifecycle", now_epoch_s)
 
 

@@ -22,6 +22,7 @@ from slurm_carbon.forecast.series import Row, Said, Series, checked, epoch_s, va
 from slurm_carbon.outlook import MAX_BYTES
 
 FRESH_S = 600  # how long an address is not asked again
+MAX_HISTORY_BYTES = 256 << 20
 COLUMNS = ("g_per_kwh", "low_g_per_kwh", "high_g_per_kwh")
 
 
@@ -34,13 +35,16 @@ def series(
         if ask is not None and is_address(path):
             request = Request(path)
             shown = request.shown
-            text, issued = ask(request).decode("utf-8-sig"), now_epoch_s
+            try:
+                text, issued = ask(request).decode("utf-8-sig"), now_epoch_s
+            except ForecastError as error:
+                raise ForecastError(f"zone {zone}: file: {error}") from None
             if not text.lstrip().startswith(("[", "{")):
                 text = text[: text.rfind("\n") + 1]  # a line that does not end may have been cut off within a number
         else:
             text, issued = _open(path)
         rows, quantiles = read(text)
-    except (ValueError, RecursionError) as error:
+    except (ValueError, RecursionError, csv.Error) as error:
         raise ForecastError(f"zone {zone}: {shown}: {_words(error)}") from None
     said = Said(rows, accounting, factors, min(issued, now_epoch_s), 0, quantiles.get(COLUMNS[1]), quantiles.get(COLUMNS[2]))
     return checked(said, zone, f"file {shown}", now_epoch_s, usual)
@@ -49,8 +53,8 @@ def series(
 def load(path: str) -> tuple[list[Row], dict[str, list[float | None]]]:
     """The periods of a file, and its quantiles. Raises ForecastError."""
     try:
-        return read(_open(path)[0])
-    except (ValueError, RecursionError) as error:
+        return read(_open(path, MAX_HISTORY_BYTES)[0])
+    except (ValueError, RecursionError, csv.Error) as error:
         raise ForecastError(f"{path}: {_words(error)}") from None
 
 
@@ -63,12 +67,15 @@ def is_address(path: str) -> bool:
     return path.startswith(("https://", "http://"))
 
 
-def _open(path: str) -> tuple[str, int]:
+def _open(path: str, most: int = MAX_BYTES) -> tuple[str, int]:
     if os.path.exists(path) and not os.path.isfile(path):  # a FIFO would hold up the refresh for ever
         raise ValueError("is no file")
     try:
         with open(path, encoding="utf-8-sig") as file:
-            return file.read(MAX_BYTES), int(os.fstat(file.fileno()).st_mtime)
+            text = file.read(most + 1)
+            if len(text) > most:
+                raise ValueError(f"is larger than {most >> 20} MiB")
+            return text, int(os.fstat(file.fileno()).st_mtime)
     except OSError as error:
         raise ValueError(error.strerror) from None
 
@@ -94,7 +101,7 @@ def read(text: str) -> tuple[list[Row], dict[str, list[float | None]]]:
 
 def _start(row: Mapping[str, Any], number: int) -> int:
     start = row.get("start")
-    if isinstance(start, int) or (isinstance(start, str) and start.isdigit()):
+    if type(start) is int or (isinstance(start, str) and start.isdecimal() and len(start) < 12):
         return int(start)
     try:
         return epoch_s(start)

@@ -10,7 +10,7 @@ from slurm_carbon.errors import ForecastError
 from slurm_carbon.forecast import file as files
 from slurm_carbon.forecast import mix
 from slurm_carbon.forecast.http import Ask, StatusError
-from slurm_carbon.forecast.series import Said, check_level, regular
+from slurm_carbon.forecast.series import Said, check_level, iso, regular
 from slurm_carbon.forecast.service import Service, Subject
 from slurm_carbon.forecast.store import Store
 from slurm_carbon.units import DAY_S, HOUR_S
@@ -49,13 +49,13 @@ def catch_up(zone: str, subjects: list[tuple[Service, Subject]], store: Store, a
         except ForecastError as error:
             errors.append(f"{service.name}: {error}")
     if errors and not store.kinds(zone):
-        raise ForecastError(f"zone {zone}: own: no history: {'; '.join(errors)}")
+        raise ForecastError(f"no history: {'; '.join(errors)}")
 
 
 def _last(store: Store, asked: tuple[str, str]) -> int:
     try:
         return int(json.loads(store.read(*asked) or b"0"))
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError, RecursionError):
         return 0
 
 
@@ -82,7 +82,16 @@ def _told(service: Service, subject: Subject, ask: Ask, begin: int, end: int) ->
         return service.history(ask, subject, end - DAY_S, end)  # all that a free key may have
 
 
-def from_file(path: str, kind: tuple[str, str]) -> dict[int, float]:
+def from_file(path: str, kind: tuple[str, str], now_epoch_s: int) -> dict[int, float]:
     """The measured hours in a file of the site, in the form of the source `file`. Raises ForecastError."""
     rows, _ = files.load(path)
-    return hourly(Said(rows, *kind, 0))
+    try:
+        found = hourly(Said(rows, *kind, 0))
+        if not found:
+            raise ForecastError("has no whole hour")
+        if max(found) >= now_epoch_s:
+            raise ForecastError(f"has hours that are still to come: {iso(max(found))}")
+        check_level(list(found.values()), *kind)
+        return found
+    except ForecastError as error:
+        raise ForecastError(f"{path}: {error}") from None

@@ -6,6 +6,7 @@ not by the next refresh. Nothing of a key is in a message: those are made from t
 """
 
 import json
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -30,8 +31,8 @@ REFRESH_S = 12.0  # all requests of one refresh
 LATER_S = 300  # a host that says 429 without Retry-After
 LONGEST_LATER_S = 86400
 SHORT_LATER_S = 2.0  # a wait that is worth sitting out
-BURST = 30
-RATE_PER_S = 5.0
+BURST = 40
+RATE_PER_S = 6.0  # ENTSO-E bans who asks more than 400 times a minute
 
 
 class Secret:
@@ -57,8 +58,14 @@ class Secret:
 
     def hidden_in(self, text: str) -> str:
         """A text of others, with every occurrence of the secret taken out."""
-        for part in (self._text, *self._text.split(":")):
-            text = text.replace(part, "…") if len(part) > 3 else text
+        from base64 import b64encode
+        from urllib.parse import quote, quote_plus
+
+        parts = [self._text, *re.split("[: ]", self._text)]
+        forms = [form(part) for part in parts for form in (str, quote, quote_plus, lambda part: quote(part, safe=""))]
+        forms.append(b64encode(self._text.encode()).decode())
+        for part in sorted(forms, key=len, reverse=True):
+            text = text.replace(part, "…") if len(part) > 3 and part != "Bearer" else text
         return text
 
 
@@ -74,18 +81,31 @@ class Request(NamedTuple):
     @property
     def host(self) -> str:
         """Host and port."""
-        return urlsplit(self.url).netloc.rpartition("@")[2]
+        return self._split[0]
 
     @property
     def shown(self) -> str:
         """Host and path: what messages call it."""
-        return self.host + urlsplit(self.url).path
+        return "".join(self._split)
+
+    @property
+    def _split(self) -> tuple[str, str]:
+        try:
+            parts = urlsplit(self.url)
+        except ValueError:
+            return "the address", ""
+        return parts.netloc.rpartition("@")[2], parts.path
 
     def hides(self, text: str) -> str:
         """A text of the server, fit for a message: one short line of printable characters, without our secrets."""
         for secret in (*(s for _, s in self.secret_query), *(s for _, s in self.secret_headers), self.login):
             text = secret.hidden_in(text) if secret else text
-        return "".join(c if c.isprintable() else " " for c in text)[:120].strip()
+        return printable(text)[:120].strip()
+
+
+def printable(text: str) -> str:
+    """Text of others without control characters: nothing in it moves a cursor or begins a line."""
+    return "".join(c if c.isprintable() else " " for c in text)
 
 
 class StatusError(ForecastError):
@@ -135,6 +155,9 @@ class Web:
                 answer.set_result(self._ask(request))
             except ForecastError as error:
                 answer.set_exception(error)
+            except BaseException:
+                answer.set_exception(ForecastError(f"{request.shown}: the question could not be asked"))
+                raise
         try:
             return answer.result(max(0.1, self.left_s))
         except TimeoutError:
@@ -146,9 +169,10 @@ class Web:
             raise ForecastError(f"{request.shown}: asked us to wait, another {duration_text(max(60, wait_s))}")
         if request.host in self._dead:
             raise ForecastError(f"{request.shown}: {self._dead[request.host]}")
-        limit_s = min(self._request_s, self.left_s) - self._turn(request)
+        self._wait_for_turn(request)
+        limit_s = min(self._request_s, self.left_s)
         if limit_s <= 0:
-            raise ForecastError(f"{request.shown}: not asked, the time for this refresh is over")
+            raise ForecastError(f"{request.shown}: not asked, there is no time left in this refresh")
         box: SimpleQueue[bytes | Exception] = SimpleQueue()
 
         def work() -> None:
@@ -168,27 +192,29 @@ class Web:
             raise found
         return found
 
-    def _turn(self, request: Request) -> float:
-        """Wait until the host's rate limit lets us through; the seconds that took."""
+    def _wait_for_turn(self, request: Request) -> None:
+        """Wait until the host's rate limit lets us through."""
         with self._lock:
             now = time.monotonic()
             tokens, at = self._tokens.get(request.host, (float(BURST), now))
             tokens = min(float(BURST), tokens + (now - at) * RATE_PER_S) - 1
             self._tokens[request.host] = (tokens, now)
         wait_s = max(0.0, -tokens / RATE_PER_S)
-        if 0 < wait_s < self.left_s:
+        if wait_s > self.left_s:
+            raise ForecastError(f"{request.shown}: not asked, that would be too many questions for one refresh")
+        if wait_s > 0:
             self._pause(wait_s)
-        return wait_s
 
     def _fetch(self, request: Request, end: float) -> bytes:
         import requests
+        from urllib3.exceptions import HTTPError
 
         for last in (False, True):
             try:
                 response = self._send(request, max(0.1, end - time.monotonic()))
                 with response:
                     body = _body(request, response, end)
-            except requests.RequestException as error:
+            except (requests.RequestException, HTTPError, OSError, ValueError) as error:
                 why = _in_words(error)
                 self._dead[request.host] = why
                 raise ForecastError(f"{request.shown}: {why}") from None
@@ -241,13 +267,13 @@ class Web:
         if response.status_code not in (429, 503):
             return None
         said = response.headers.get("Retry-After", "").strip()
-        if said.isdigit():
-            return min(float(said), LONGEST_LATER_S)
+        if said.isascii() and said.isdigit():
+            return min(float(said[:12]), LONGEST_LATER_S)
         from email.utils import parsedate_to_datetime
 
         try:
             return min(max(0.0, parsedate_to_datetime(said).timestamp() - time.time()), LONGEST_LATER_S)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             return float(LATER_S) if response.status_code == 429 else None
 
 
@@ -278,14 +304,18 @@ def _in_words(error: Exception) -> str:
         (requests.exceptions.SSLError, "its certificate cannot be verified"),
         (requests.exceptions.ReadTimeout, "no answer in the time that we wait"),
         (requests.exceptions.InvalidURL, "is no address"),
-        (requests.exceptions.MissingSchema, "is no address: it must begin with https://"),
-        (requests.exceptions.InvalidSchema, "is no address: it must begin with https://"),
+        (requests.exceptions.MissingSchema, "is no address: it must begin with https:// or http://"),
+        (requests.exceptions.InvalidSchema, "is no address: it must begin with https:// or http://"),
         (requests.exceptions.ContentDecodingError, "the answer is damaged"),
         (requests.exceptions.ChunkedEncodingError, "the answer was cut short"),
     ):
         if isinstance(error, kind):
             return words
     text = str(error)
+    if "NameResolution" in text or "resolve" in text:
+        return "its name is not known here; is there a network, or a proxy to set?"
+    if "refused" in text:
+        return "refuses the connection"
     if "timed out" in text:
         return "no answer in the time that we wait"
     return "the answer was cut short" if "IncompleteRead" in text else "no connection, or it was cut"
@@ -293,17 +323,24 @@ def _in_words(error: Exception) -> str:
 
 _STATUS = {
     301: "moved", 302: "moved", 303: "moved", 307: "moved", 308: "moved",
-    401: "the key is refused, or it has been used too often", 403: "the key does not allow this", 404: "has nothing of this",
+    401: "the key is refused, or it has been used too often", 403: "the key does not allow this", 404: "it has nothing of this",
     429: "asked too often",
 }  # fmt: skip
 
 
 def _refused(request: Request, status: int, target: str, body: bytes) -> StatusError:
-    words = _STATUS.get(status, "is out of order" if status >= 500 else "does not understand the question")
+    words = _STATUS.get(status, "it is out of order" if status >= 500 else "it does not understand the question")
     if words == "moved":
-        words += f" to {urlsplit(target).netloc or 'somewhere else'}; we do not follow: set its `url`"
+        words += f" to {request.hides(_host(target))}; we do not follow: set its `url`"
     said = request.hides(_message(body))
     return StatusError(f"{request.shown}: HTTP {status}, {words}" + (f" ({said})" if said else ""), status)
+
+
+def _host(address: str) -> str:
+    try:
+        return urlsplit(address).hostname or "somewhere else"
+    except ValueError:
+        return "somewhere else"
 
 
 def _message(body: bytes) -> str:

@@ -73,14 +73,17 @@ def intensity(mw: Mapping[str, float | None], factors: str) -> float | None:
 
 
 def by_source(mw: Hourly, sources: Mapping[str, str]) -> Hourly:
-    """Amounts by our names of the sources, of the hours in which each code that ever generates has an amount.
+    """Amounts by our names of the sources, of the hours in which each code has an amount that mostly has one.
 
     A service that has not yet heard of the wind of an hour must not make that hour look dirty. Storage may be missing.
     """
+    every = {t for hours in mw.values() for t in hours}
     usual = {
-        code for code, hours in mw.items() if sources.get(code, UNKNOWN) not in STORAGE and any(x > 0 for x in hours.values())
+        code
+        for code, hours in mw.items()
+        if sources.get(code, UNKNOWN) not in STORAGE and 2 * len(hours) >= len(every) and any(x > 0 for x in hours.values())
     }
-    whole = {t for hours in mw.values() for t in hours if all(t in mw[code] for code in usual)}
+    whole = {t for t in every if all(t in mw[code] for code in usual)}
     found: Hourly = {}
     for code, hours in mw.items():
         total = found.setdefault(sources.get(code, UNKNOWN), {})

@@ -34,6 +34,7 @@ HALF_LIFE_H = 1.5 * 365.25 * DAY_H  # of the weight of what is learnt from
 PENALTIES = np.array([0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0])
 SOFT = 0.01  # penalties count by exp(-(error / least error - 1) / SOFT)
 QUANTILES = (0.1, 0.5, 0.9)
+WIDER = 1.5  # than what was ever measured, no forecast goes
 LEAST_FIT_H = 120 * DAY_H
 
 
@@ -58,7 +59,7 @@ class Model(NamedTuple):
     errors: Floats  # (2, HORIZON_H): quantiles 10 and 90 % of the scaled errors, in logarithms
     hour_scale: Floats  # (24,)
     volatility: Floats  # (2,): the usual one, and the power with which the band follows it
-    least_g: Floats  # (1,): below that the logarithm makes no sense
+    range_g: Floats  # (3,): what the logarithm takes for zero, and between which values a forecast is believed
     skill: Floats  # (2,): MAPE of the first day in percent, and share of the saving captured, on what it was not fitted to
 
     @property
@@ -84,14 +85,16 @@ class Model(NamedTuple):
             x, _, simple = columns(at, leads)
             log_g[:, leads] = simple + np.einsum("nlc,ac,na->nl", x, self.beta[:, group], weights)
         scale = self._scale(hours, at, ahead)
-        low, high = (np.exp(log_g + scale * quantile[:ahead]) for quantile in self.errors)
+        least, most = np.log(self.range_g[1:])
+        log_g = np.clip(log_g, least, most)
+        low, high = (np.exp(np.clip(log_g + scale * quantile[:ahead], least, most)) for quantile in self.errors)
         median = np.exp(log_g)
         return Forecast(low, median, high, 0.3 * low + 0.4 * median + 0.3 * high)  # Swanson's rule: Hurst et al. 2000
 
     def _known(self, hours: Ints, g_per_kwh: Floats, weather: Floats | None, mix: Floats | None) -> Known:
         if (weather is not None, mix is not None) != self.uses:
             raise ForecastError("the model was fitted with other inputs")
-        log_g = np.log(np.maximum(g_per_kwh, self.least_g[0]))
+        log_g = np.log(np.maximum(g_per_kwh, self.range_g[0]))
         moved = None if weather is None else (drivers(weather) - self.weather_mean) / self.weather_scale
         return Known(hours, log_g, self.response.at(hours, weather), moved, mix)
 
@@ -138,9 +141,10 @@ def fit(hours: Ints, g_per_kwh: Floats, weather: Floats | None = None, mix: Floa
     anchors_h = np.array(ANCHORS_H if weather is None else ANCHORS_WEATHER_H, np.float64)
     beta, unseen = _regress(at, truth, anchors_h)
     errors, hour_scale, volatility = _band(truth - unseen, at, hours)
+    range_g = np.array([least, max(least, float(g_per_kwh.min())) / WIDER, float(g_per_kwh.max()) * WIDER])
     with_mix = np.array([float(mix is not None)])
     return Model(
-        response, weather_mean, weather_scale, with_mix, anchors_h, beta, errors, hour_scale, volatility, np.array([least]),
+        response, weather_mean, weather_scale, with_mix, anchors_h, beta, errors, hour_scale, volatility, range_g,
         _skill(np.exp(unseen), np.exp(truth)),
     )  # fmt: skip
 

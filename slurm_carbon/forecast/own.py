@@ -35,6 +35,7 @@ class Own(NamedTuple):
 
     series: Series
     captured: float
+    trouble: str  # why there was no weather, where there should have been
 
 
 def file_name(zone: str, kind: Kind) -> tuple[str, str]:
@@ -44,36 +45,36 @@ def file_name(zone: str, kind: Kind) -> tuple[str, str]:
 
 def forecast(zone: Zone, store: Store, ask: Ask, now_epoch_s: int, weather_url: str = "") -> Own:
     """The coming four days. Raises ForecastError where there is no model, or too little of the last month is known."""
-    try:
-        kind, fitted = _fitted(zone.name, store)
-        history = store.history(zone.name, kind)
-        end = max((start for start in history if start < now_epoch_s), default=0) + HOUR_S
-        if now_epoch_s - end > LATEST_S:
-            raise ForecastError(f"the history ends {duration_text(now_epoch_s - end)} ago")
-        begin = end - READ_H * HOUR_S
-        measured = filled(history, begin, end)
-        mix = _mix(store, zone.name, begin, end) if any(model.uses[1] for model in fitted) else None
-        weather, trouble = None, ""
-        if zone.weather_at and any(model.uses[0] for model in fitted):
-            try:
-                weather = _cut(_asked(zone, ask, weather_url), begin, end + HORIZON_H * HOUR_S)
-            except ForecastError as error:
-                trouble = f" ({error})"
-        model = _richest(fitted, weather is not None, mix is not None)
-        if model is None:
-            raise ForecastError("the model needs weather" + (trouble or ", and the zone has no weather_at"))
-    except ForecastError as error:
-        raise ForecastError(f"zone {zone.name}: own: {error}") from None
+    kind, fitted = _fitted(zone.name, store)
+    history = store.history(zone.name, kind)
+    end = max((start for start in history if start < now_epoch_s), default=0) + HOUR_S
+    if now_epoch_s - end > LATEST_S:
+        raise ForecastError(f"the history ends {duration_text(now_epoch_s - end)} ago")
+    begin = end - READ_H * HOUR_S
+    measured = filled(history, begin, end)
+    mix = _mix(store, zone.name, begin, end) if any(model.uses[1] for model in fitted) else None
+    weather, trouble = None, ""
+    if zone.weather_at and any(model.uses[0] for model in fitted):
+        try:
+            weather = _cut(_asked(zone, ask, weather_url), begin, end + HORIZON_H * HOUR_S)
+        except ForecastError as error:
+            trouble = str(error)
+    model = _richest(fitted, weather is not None, mix is not None)
+    if model is None:
+        raise ForecastError(f"the model needs weather: {trouble or 'the zone has no weather_at'}")
     ahead = HORIZON_H if weather is None else len(weather) - READ_H
     hours = np.arange(begin // HOUR_S, end // HOUR_S + ahead)
-    found = model.at(
-        hours, _padded(measured, len(hours)), np.array([READ_H]), weather if model.uses[0] else None,
-        _padded(mix, len(hours)) if model.uses[1] and mix is not None else None,
-    )  # fmt: skip
+    try:
+        found = model.at(
+            hours, _padded(measured, len(hours)), np.array([READ_H]), weather if model.uses[0] else None,
+            _padded(mix, len(hours)) if model.uses[1] and mix is not None else None,
+        )  # fmt: skip
+    except (ValueError, IndexError) as error:  # a file of another shape
+        raise ForecastError(f"the model file is broken ({type(error).__name__}); fit it again") from None
     source = "own" + (", with weather" if model.uses[0] else "") + (", without weather today" if trouble else "")
     low, mean, high = (values[0].tolist() for values in (found.low, found.mean, found.high))
     series = Series(zone.name, end, HOUR_S, mean, source, *kind, end, low, high)
-    return Own(series, float(model.skill[1]))
+    return Own(series, float(model.skill[1]), trouble)
 
 
 def fit(zone: str, store: Store, kind: Kind, weather: Weather | None = None) -> list[Model]:
@@ -85,6 +86,11 @@ def fit(zone: str, store: Store, kind: Kind, weather: Weather | None = None) -> 
     begin = max(min(history), end - LONGEST_FIT_H * HOUR_S)
     if weather is not None:
         begin, end = max(begin, weather.start_epoch_s), min(end, weather.end_epoch_s)
+        if end - begin < models.LEAST_FIT_H * HOUR_S:
+            days = max(0, end - begin) // (HOUR_S * DAY_H)
+            raise ForecastError(
+                f"zone {zone}: the weather covers {days} days of the history, {models.LEAST_FIT_H // DAY_H} are needed"
+            )
     try:
         measured = filled(history, begin, end)
         mix = _mix(store, zone, begin, end)
@@ -100,7 +106,9 @@ def fit(zone: str, store: Store, kind: Kind, weather: Weather | None = None) -> 
 
 
 def _fitted(zone: str, store: Store) -> tuple[Kind, list[Model]]:
-    for kind in store.kinds(zone):
+    """The models of the kind of history that is the newest."""
+    newest = sorted(store.kinds(zone), key=lambda kind: max(store.history(zone, kind), default=0), reverse=True)
+    for kind in newest:
         data = store.read(*file_name(zone, kind))
         if data is not None:
             return kind, models.load(data)
@@ -129,8 +137,13 @@ def filled(history: dict[int, float], begin: int, end: int) -> Floats:
     starts = np.arange(begin, end, HOUR_S)
     values = np.array([history.get(int(start), np.nan) for start in starts])
     missing = np.isnan(values)
-    if missing.mean() > MOST_MISSING or len(values) == 0:
-        raise ForecastError(f"{100 * missing.mean():.0f} % of the hours from {iso(begin)} to {iso(end)} are missing")
+    if len(values) == 0:
+        raise ForecastError("no hours at all")
+    if missing.mean() > MOST_MISSING:
+        raise ForecastError(
+            f"{100 * missing.mean():.0f} % of the hours from {iso(begin)} to {iso(end)} are missing, "
+            f"at most {100 * MOST_MISSING:.0f} % may be"
+        )
     if not missing.any():
         return values
     places = np.arange(len(values))

@@ -22,6 +22,7 @@ KEPT_ISSUES = 240  # two months
 USUAL_ISSUES = 20.0  # how many issues the usual share counts as, beside those that were seen
 # Mean over six regions of the published day-ahead forecasts of `scripts/bench forecast` (CISO, DE, ERCO, ISNE, PJM, SE; 2021)
 USUAL = 0.8
+FITTED = "on what it was not fitted to"
 
 Values = Sequence[float]
 
@@ -106,7 +107,7 @@ def judge(issues: Sequence[Issue], truth: Mapping[int, float]) -> Score:
 
 def note(store: Store, source: str, series: Series, now_epoch_s: int) -> None:
     """Write down what a source says of the hours from now on, if that is due. Raises ForecastError if it cannot be."""
-    issues = issued(store, series.zone, source)
+    issues = [issue for issue in issued(store, series.zone, source) if issue.start_epoch_s <= now_epoch_s + EVERY_S]
     start = -(-max(series.start_epoch_s, now_epoch_s) // HOUR_S) * HOUR_S
     if issues and start < issues[-1].start_epoch_s + EVERY_S:
         return
@@ -130,16 +131,28 @@ def issued(store: Store, zone: str, source: str) -> list[Issue]:
     """What was written down of a source."""
     try:
         raw = json.loads(store.read("issued", f"{zone} {source}.json") or b"[]")
-        return [Issue(s, (kind[0], kind[1]), int(start), mean, low, high) for s, kind, start, mean, low, high in raw]
+        return [issue for issue in (Issue(s, (kind[0], kind[1]), *rest) for s, kind, *rest in raw) if _sound(issue)]
     except (ValueError, TypeError, IndexError, RecursionError):
         return []
+
+
+def _sound(issue: Issue) -> bool:
+    """Whether a note is one of ours: numbers where numbers have to be."""
+    lists = (issue.mean, issue.low or [], issue.high or [])
+    numbers = all(isinstance(values, list) and all(isinstance(x, int | float) for x in values) for values in lists)
+    return numbers and type(issue.start_epoch_s) is int and all(isinstance(word, str) for word in issue.kind)
+
+
+def _of_one_kind(issues: list[Issue]) -> list[Issue]:
+    """Those that count as the newest one does: only they can be compared with its history."""
+    return [issue for issue in issues if issue.kind == issues[-1].kind]
 
 
 def all_of(store: Store, zone: str, sources: Sequence[str]) -> dict[str, Score]:
     """The scores of the sources of a zone of which something was written down and measured."""
     found = {}
     for source in sources:
-        issues = issued(store, zone, source)
+        issues = _of_one_kind(issued(store, zone, source))
         if issues:
             found[source] = judge(issues, store.history(zone, issues[-1].kind))
     return found
@@ -154,8 +167,9 @@ def captured(store: Store, zone: str, source: str, usual: float | None = None) -
     if source == "climatology":
         share, how = climatology.captured(zone)
     else:
-        share, how = (USUAL, "usual for published forecasts") if usual is None else (usual, "measured when it was fitted")
-        issues = issued(store, zone, source)
+        share, how = (USUAL, "usual for published forecasts") if usual is None else (usual, FITTED)
+        share = min(1.0, max(0.0, share))
+        issues = _of_one_kind(issued(store, zone, source))
         if issues:
             seen = judge(issues, store.history(zone, issues[-1].kind))
     if seen.captured is None:

@@ -14,12 +14,14 @@ from typing import Any, NamedTuple
 from slurm_carbon.errors import ForecastError
 from slurm_carbon.intensity import Intensity, Running
 from slurm_carbon.outlook import MAX_G_PER_KWH
-from slurm_carbon.units import HOUR_S, duration_text, utc
+from slurm_carbon.units import DAY_S, HOUR_S, duration_text, utc
 
 LB_PER_MWH = 0.45359237  # g/kWh: the pound is 453.59237 g
 FILLED_S = 2 * HOUR_S  # a longer gap is not bridged
 LEAD_S = 2 * HOUR_S  # a forecast that starts this much late holds its first value until then
 LEAST = 3.0  # g/kWh: even hydro and nuclear power emit more over their lives, and what is added at the margin as well
+FIRST_S, LAST_S = 315_532_800, 4_102_444_800  # 1980 and 2100
+LONGEST_PERIOD_S = 7 * DAY_S
 LEVEL = 8.0  # how many times more or less than the last good answer no grid emits on the mean
 
 Row = tuple[int, float | None]
@@ -85,11 +87,21 @@ def value(raw: Any) -> float | None:
         raise ValueError(f"{str(raw)[:40]!r} is no number")
     try:
         number = float(raw)
-    except ValueError:
+    except (ValueError, OverflowError):
         number = math.nan
     if not math.isfinite(number):
         raise ValueError(f"{str(raw)[:40]!r} is no number")
     return number
+
+
+# what reading an answer can run into that is not of the form that it should be
+ODD = (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError)
+
+
+def broken(error: Exception) -> ForecastError:
+    """What to say of an answer that is not of the form that it should be."""
+    what = f"it has no {error}" if isinstance(error, KeyError) else str(error)[:80] or type(error).__name__
+    return ForecastError(f"the answer is not what it should be: {what}")
 
 
 # checking
@@ -98,9 +110,13 @@ def value(raw: Any) -> float | None:
 def regular(rows: Iterable[Row], period_s: int = 0) -> tuple[dict[int, float], int]:
     """Values by start, in order, each once and in range, and their period in seconds. Raises ForecastError."""
     found: dict[int, float] = {}
+    if not 0 <= period_s <= LONGEST_PERIOD_S:
+        raise ForecastError("has periods of no sensible length")
     for start, g_per_kwh in rows:
         if g_per_kwh is None:
             continue
+        if not FIRST_S <= start <= LAST_S:
+            raise ForecastError(f"a time, {str(start)[:20]} s since 1970, that no forecast is about")
         if not 0 <= g_per_kwh <= MAX_G_PER_KWH:
             raise ForecastError(f"{g_per_kwh:g} at {iso(start)} is not between 0 and {MAX_G_PER_KWH:g} g/kWh")
         if found.setdefault(start, g_per_kwh) != g_per_kwh:
@@ -110,9 +126,11 @@ def regular(rows: Iterable[Row], period_s: int = 0) -> tuple[dict[int, float], i
     ordered = dict(sorted(found.items()))
     steps = Counter(after - before for before, after in pairwise(ordered))
     period_s = period_s or (steps.most_common(1)[0][0] if steps else HOUR_S)
+    if not 60 <= period_s <= LONGEST_PERIOD_S:
+        raise ForecastError(f"has periods of {period_s} s; a minute to a week are possible")
     first = next(iter(ordered))
     for start in ordered:
-        if period_s < 60 or (start - first) % period_s:
+        if (start - first) % period_s:
             raise ForecastError(f"the period at {iso(start)} does not fit periods of {duration_text(period_s)}")
     return ordered, period_s
 
@@ -139,14 +157,14 @@ def without_gaps(values: dict[int, float], period_s: int, until_epoch_s: int) ->
             return first, list(stretch.values())
     first, end = min(values), max(values) + period_s
     hole = ", with a gap there," if first <= until_epoch_s < end else ""
-    raise ForecastError(f"covers {iso(first)} to {iso(end)}{hole} not {iso(until_epoch_s)}")
+    raise ForecastError(f"covers {iso(first)} to {iso(end)}{hole or ','} not {iso(until_epoch_s)}")
 
 
 def check_level(g_per_kwh: Sequence[float], accounting: str, factors: str, usual_g_per_kwh: float | None = None) -> None:
     """Raise ForecastError for values that no grid has on the mean, or that are far from what is usual in this one."""
     mean = sum(g_per_kwh) / len(g_per_kwh)
     if (factors == "lifecycle" or accounting == "marginal") and mean < LEAST:
-        raise ForecastError(f"{mean:.3g} g/kWh on the mean: no grid emits so little, is it another unit?")
+        raise ForecastError(f"{mean:.2g} g/kWh on the mean: no grid emits so little, is it another unit?")
     if usual_g_per_kwh and not usual_g_per_kwh / LEVEL <= mean <= max(usual_g_per_kwh * LEVEL, 50):
         raise ForecastError(f"{mean:.3g} g/kWh on the mean, usually {usual_g_per_kwh:.3g}: is it another unit?")
 
@@ -163,11 +181,18 @@ def checked(said: Said, zone: str, source: str, now_epoch_s: int, usual_g_per_kw
         check_level(g_per_kwh, said.accounting, said.factors, usual_g_per_kwh)
         if said.issued_epoch_s > now_epoch_s + HOUR_S:
             raise ForecastError(f"issued at {iso(said.issued_epoch_s)}, which is still to come")
+        if (
+            said.low
+            and said.high
+            and any(a is not None and b is not None and a > b for a, b in zip(said.low, said.high, strict=False))
+        ):
+            raise ForecastError("its low values are above its high ones")
     except ForecastError as error:
         raise ForecastError(f"zone {zone}: {source}: {error}") from None
     starts = range(start, start + period_s * len(g_per_kwh), period_s)
+    issued = said.issued_epoch_s if said.issued_epoch_s >= FIRST_S else now_epoch_s  # a service that does not say says "0001"
     low, high = (_beside(said.rows, quantile, starts) for quantile in (said.low, said.high))
-    return Series(zone, start, period_s, g_per_kwh, source, said.accounting, said.factors, said.issued_epoch_s, low, high)
+    return Series(zone, start, period_s, g_per_kwh, source, said.accounting, said.factors, issued, low, high)
 
 
 def _beside(rows: list[Row], quantile: list[float | None] | None, starts: range) -> list[float] | None:
@@ -205,4 +230,4 @@ def on_grid(series: Series, start_epoch_s: int, slot_s: int, slots: int) -> Inte
 
 def iso(epoch: int) -> str:
     """A time in a message about a source: UTC, to the minute."""
-    return f"{utc(epoch):%Y-%m-%dT%H:%MZ}" if abs(epoch) < 1 << 36 else f"second {epoch}"
+    return f"{utc(epoch):%Y-%m-%dT%H:%MZ}" if FIRST_S <= epoch <= LAST_S else f"second {str(epoch)[:20]}"

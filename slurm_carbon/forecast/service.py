@@ -32,4 +32,5 @@ class Service(NamedTuple):
     fresh_s: int  # how long an answer need not be asked for again
     key: str = ""  # what its key is; empty: none is needed
     any_zone: bool = False  # it goes by our own names, and knows many more
+    account: str = ""  # the source whose key and address it shares
     credit: str = ""  # licence and origin, shown with the numbers

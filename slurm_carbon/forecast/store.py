@@ -7,18 +7,40 @@ data to be handed on. A file that is broken or of another time counts as not the
 import json
 import math
 import os
+import time
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
 
 from slurm_carbon import atomic
 from slurm_carbon.errors import ForecastError
-from slurm_carbon.forecast.series import Series
+from slurm_carbon.forecast.series import FIRST_S, LAST_S, LONGEST_PERIOD_S, Series
 from slurm_carbon.outlook import MAX_G_PER_KWH
 
 HISTORY = ("g_per_kwh",)
 MIX = ("log_all_mw", "wind", "solar", "hydro", "nuclear")  # everything that was generated, and shares in it
+ACCOUNTINGS, FACTORS = ("production", "consumption", "marginal"), ("lifecycle", "direct")
 KEPT_HOURS = 3 * 366 * 24
+
+
+def _whose(path: str) -> str:
+    """A hint at who may do it."""
+    import pwd
+
+    while path and not os.path.exists(path):
+        path = os.path.dirname(path)
+    try:
+        owner = pwd.getpwuid(os.stat(path).st_uid).pw_name
+    except (OSError, KeyError):
+        return "run it as the user of the refresh"
+    return f"it belongs to {owner}: run it as that user"
+
+
+def _digest(text: str) -> str:
+    """Tells one address from another without keeping it: there may be a password in it."""
+    import hashlib
+
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 class Store:
@@ -38,41 +60,58 @@ class Store:
             os.makedirs(self.directory, mode=0o700, exist_ok=True)
             os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
             atomic.write(path, data, 0o600)
+            if os.geteuid() == 0:  # what root puts here must stay readable for the user whose directory it is
+                owner = os.stat(self.directory)
+                for changed in (os.path.dirname(path), path):
+                    os.chown(changed, owner.st_uid, owner.st_gid, follow_symlinks=False)
         except OSError as error:
-            raise ForecastError(f"cannot write {path}: {error.strerror}") from None
+            raise ForecastError(f"cannot write {path}: {error.strerror}; {_whose(self.directory)}") from None
 
     def read(self, *names: str) -> bytes | None:
-        """What is kept, or None."""
+        """What is kept, or None. Raises ForecastError for what is there and cannot be read."""
+        path = self.path(*names)
         try:
-            with open(self.path(*names), "rb") as file:
+            with open(path, "rb") as file:
                 return file.read()
-        except OSError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
+        except OSError as error:
+            raise ForecastError(f"cannot read {path}: {error.strerror}; {_whose(path)}") from None
 
     def _json(self, *names: str) -> Any:
         data = self.read(*names)
         try:
             return None if data is None else json.loads(data)
-        except (ValueError, RecursionError):
+        except (ValueError, RecursionError, OverflowError):
             return None
 
     # answers
 
-    def keep(self, series: Series, source: str, now_epoch_s: int) -> None:
-        """Keep the good answer of a source. Raises ForecastError."""
-        values = {"fetched": now_epoch_s, **series._asdict()}
+    def keep(self, series: Series, source: str, now_epoch_s: int, asked: str = "") -> None:
+        """Keep the good answer of a source, and where it was asked. Raises ForecastError."""
+        values = {"fetched": now_epoch_s, "asked": _digest(asked), **series._asdict()}
         self.write(json.dumps(values).encode(), "answers", f"{series.zone} {source}.json")
 
-    def last(self, zone: str, source: str) -> tuple[Series, int] | None:
-        """The last good answer of a source, and when it came; None if there is none that makes sense."""
+    def last(self, zone: str, source: str, asked: str = "") -> tuple[Series, int] | None:
+        """The last good answer of a source, and when it came; None if none makes sense, or it was asked elsewhere."""
         raw = self._json("answers", f"{zone} {source}.json")
         try:
             fetched = raw.pop("fetched")
+            if raw.pop("asked") != _digest(asked):
+                return None
             found = Series(**raw)
             values = found.g_per_kwh + (found.low or []) + (found.high or [])
-            numbers = (fetched, found.start_epoch_s, found.period_s, found.issued_epoch_s)
-            sound = found.zone == zone and found.period_s > 0 and found.g_per_kwh and all(type(n) is int for n in numbers)
-            return (found, fetched) if sound and all(0 <= value <= MAX_G_PER_KWH for value in values) else None
+            times = (fetched, found.start_epoch_s, found.issued_epoch_s)
+            sound = (
+                found.zone == zone
+                and found.accounting in ACCOUNTINGS and found.factors in FACTORS and type(found.source) is str
+                and all(type(time) is int and FIRST_S <= time <= LAST_S for time in times)
+                and type(found.period_s) is int and 60 <= found.period_s <= LONGEST_PERIOD_S
+                and len(found.g_per_kwh) > 0
+                and all(len(band) == len(found.g_per_kwh) for band in (found.low, found.high) if band is not None)
+                and all(0 <= value <= MAX_G_PER_KWH for value in values)
+            )  # fmt: skip
+            return (found, fetched) if sound else None
         except (TypeError, AttributeError, KeyError):
             return None
 
@@ -83,12 +122,14 @@ class Store:
         raw = self._json("later.json")
         if not isinstance(raw, dict):
             return {}
-        return {host: at for host, at in raw.items() if isinstance(at, int | float) and now_epoch_s < at < now_epoch_s + 86400}
+        longest = (now_epoch_s or time.time()) + 86400
+        return {host: at for host, at in raw.items() if isinstance(at, int | float) and now_epoch_s < at < longest}
 
     def keep_later(self, later: Mapping[str, float]) -> None:
         """Keep it for the next refresh. Raises ForecastError."""
-        if later or self.read("later.json"):
-            self.write(json.dumps(dict(later)).encode(), "later.json")
+        both = {**self.later(0), **later}  # another refresh may have been told meanwhile
+        if both:
+            self.write(json.dumps(both).encode(), "later.json")
 
     # history
 
@@ -117,7 +158,7 @@ class Store:
                 row = tuple(map(float, cells))
             except ValueError:
                 continue
-            if start.isdigit() and len(row) == len(columns) and all(map(math.isfinite, row)):
+            if start.isdecimal() and len(start) < 12 and len(row) == len(columns) and all(map(math.isfinite, row)):
                 found[int(start)] = row
         return found
 

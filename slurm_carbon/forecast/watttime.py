@@ -8,7 +8,7 @@ from typing import Any
 
 from slurm_carbon.errors import ForecastError
 from slurm_carbon.forecast.http import Ask, Request, Secret, parsed
-from slurm_carbon.forecast.series import LB_PER_MWH, Row, Said, epoch_s, value
+from slurm_carbon.forecast.series import LB_PER_MWH, ODD, Row, Said, broken, epoch_s, value
 from slurm_carbon.forecast.service import Service, Subject
 from slurm_carbon.units import DAY_S, HOUR_S, utc
 
@@ -28,9 +28,10 @@ def login(subject: Subject) -> Request:
 def token(body: bytes, asked: Request) -> Secret:
     """The token in an answer."""
     raw = parsed(body, asked)
-    if not isinstance(raw, dict) or not isinstance(raw.get("token"), str):
+    found = raw.get("token") if isinstance(raw, dict) else None
+    if not isinstance(found, str) or not found.isascii() or not found.isprintable() or not found:
         raise ForecastError("the login gives no token")
-    return Secret(f"Bearer {raw['token']}")
+    return Secret(f"Bearer {found}")
 
 
 def request(subject: Subject, path: str, bearer: Secret, **query: str) -> Request:
@@ -50,8 +51,8 @@ def answer(body: bytes, asked: Request, subject: Subject) -> Said:
         rows: list[Row] = [(epoch_s(point["point_time"]), _grams(point["value"])) for point in data]
         period_s = int(meta.get("data_point_period_seconds") or 300)
         issued = epoch_s(meta["generated_at"]) if "generated_at" in meta else max((t for t, _ in rows), default=0)
-    except (KeyError, TypeError, ValueError) as error:
-        raise ForecastError(f"the answer is broken: {type(error).__name__} {str(error)[:80]}") from None
+    except ODD as error:
+        raise broken(error) from None
     return Said(rows, "marginal", "direct", issued, period_s)
 
 

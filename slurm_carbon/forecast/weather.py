@@ -6,11 +6,12 @@ coming ones, by the same weather model: the forecaster compares the two.
 
 import csv
 import io
+import os
 from typing import NamedTuple
 
 from slurm_carbon.errors import ForecastError
 from slurm_carbon.forecast.http import Ask, Request, parsed
-from slurm_carbon.forecast.series import epoch_s, iso, value
+from slurm_carbon.forecast.series import FIRST_S, LAST_S, ODD, broken, epoch_s, iso, value
 from slurm_carbon.units import DAY_S, HOUR_S, utc
 
 COLUMNS = ("wind_m_s", "temperature_c", "dew_point_c", "irradiance_w_m2", "rain_mm")
@@ -67,20 +68,22 @@ def answer(body: bytes, asked: Request) -> Weather:
     raw = parsed(body, asked)
     wanted = dict(asked.query)
     try:
-        if any(abs(float(raw[name]) - float(wanted[name])) > NEAR_DEG for name in ("latitude", "longitude")):
+        if not all(abs(float(raw[name]) - float(wanted[name])) <= NEAR_DEG for name in ("latitude", "longitude")):
             raise ForecastError(f"weather: answers for {raw['latitude']}, {raw['longitude']}")
         for variable, (_, unit) in _VARIABLES.items():
             if raw["hourly_units"][variable] != unit:
                 raise ForecastError(f"weather: {variable} in {str(raw['hourly_units'][variable])[:20]!r}, not in {unit}")
         times, hourly = raw["hourly"]["time"], raw["hourly"]
         rows = {int(start): [value(hourly[variable][index]) for variable in _VARIABLES] for index, start in enumerate(times)}
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
-        raise ForecastError(f"weather: the answer is broken: {type(error).__name__} {str(error)[:80]}") from None
+    except ODD as error:
+        raise ForecastError(f"weather: {broken(error)}") from None
     return _regular(rows)
 
 
 def read(path: str) -> Weather:
     """The weather in a CSV file: `start` and the COLUMNS. Raises ForecastError with the line."""
+    if os.path.exists(path) and not os.path.isfile(path):  # a FIFO would hold us up for ever
+        raise ForecastError(f"{path}: is no file")
     try:
         with open(path, encoding="utf-8-sig") as file:
             lines = csv.DictReader(io.StringIO(file.read()), skipinitialspace=True)
@@ -89,19 +92,19 @@ def read(path: str) -> Weather:
                 raise ForecastError(f"{path}: has no {missing[0]!r}; expected {', '.join(('start', *COLUMNS))}")
             rows = {}
             for line in lines:
-                start = int(line["start"]) if line["start"].isdigit() else epoch_s(line["start"])
+                start = int(line["start"]) if (line["start"] or "").isdecimal() else epoch_s(line["start"])
                 rows[start] = [value(line[name] or None) for name in COLUMNS]
     except OSError as error:
         raise ForecastError(f"{path}: {error.strerror}") from None
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, csv.Error) as error:
         raise ForecastError(f"{path}: {error}") from None
     return _regular(rows)
 
 
 def _regular(rows: dict[int, list[float | None]]) -> Weather:
     """Hours in order; a few that are missing repeat the one before."""
-    if not rows or any(start % HOUR_S for start in rows):
-        raise ForecastError("weather: has no whole hours")
+    if not rows or any(start % HOUR_S or not FIRST_S <= start <= LAST_S for start in rows):
+        raise ForecastError("weather: has no whole hours of our times")
     first, last = min(rows), max(rows)
     if last - first > 20 * 366 * DAY_S:
         raise ForecastError(f"weather: from {iso(first)} to {iso(last)}")

@@ -3,7 +3,7 @@
 from slurm_carbon.forecast.scores import Score
 from slurm_carbon.intensity import Intensity
 from slurm_carbon.report.text import origin, sparkline
-from slurm_carbon.units import HOUR_S, time_text
+from slurm_carbon.units import HOUR_S, time_text, zone_of_time
 
 BAR = 30  # characters of the largest value
 BEST_H = 4
@@ -23,11 +23,14 @@ def table(grid: Intensity, now_epoch_s: int, hours: int) -> list[str]:
         shown = course[day : day + 72]
         at = time_text(grid.start_epoch_s + (first + day * per_hour) * grid.slot_s)
         lines.append(f"  {sparkline(shown, min(course), max(course))}  from {at}")
+    lines.append(
+        f"  ▁ is {min(course):.0f} and █ {max(course):.0f} g/kWh; after that its mean of {grid.beyond_g_per_kwh:.0f} is taken"
+    )
     lines.append(f"  {best(grid, first)}")
     known = min(len(grid.low_g_per_kwh or ()), len(grid.high_g_per_kwh or ()))
-    lines += ["", f"{'start':16}  g/kWh  {'10 to 90 %' if known > first else ''}".rstrip()]
+    lines += ["", f"{f'start ({zone_of_time()})':16}  g/kWh  {'10 to 90 %' if known > first else ''}".rstrip()]
     top = max(mean) or 1.0
-    for slot in range(first, min(len(grid.mean_g_per_kwh), first + hours * per_hour), per_hour):
+    for slot in range(first, min(len(grid.mean_g_per_kwh), first + max(1, hours * HOUR_S // grid.slot_s)), per_hour):
         value = course[(slot - first) // per_hour]
         band = f"{_mean(grid.low_g_per_kwh, slot, per_hour):4.0f} to {_mean(grid.high_g_per_kwh, slot, per_hour):<4.0f}"
         band = f"{band if slot < known else '':12}  " if known > first else ""
@@ -49,13 +52,15 @@ def best(grid: Intensity, first: int) -> str:
         return "too short for a job of four hours"
     means = [grid.over_run(start, BEST_H * HOUR_S) for start in starts]
     saved = 100 * (1 - min(means) / means[0]) if means[0] > 0 else 0.0
-    return f"a job of 4 h within a day: best at {time_text(starts[means.index(min(means))])}, {saved:.0f} % less than now"
+    at = starts[means.index(min(means))]
+    when = "at once" if at == starts[0] else f"at {time_text(at)}, {saved:.0f} % less than now"
+    return f"a job of 4 h within a day: best {when}"
 
 
 def scores(zone: str, found: dict[str, Score]) -> list[str]:
     """A line a source."""
     if not found:
-        return [f"{zone}: nothing to compare yet: forecasts are noted with each refresh, and judged a day later"]
+        return [f"{zone}: nothing to compare yet: forecasts are noted every six hours, and judged when a day was measured"]
     rows = [("source", "forecasts", "MAPE 24 h", "pinball", "in the band", "captured")]
     for source, score in found.items():
         rows.append(
@@ -70,7 +75,7 @@ def scores(zone: str, found: dict[str, Score]) -> list[str]:
         )
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    return [zone, *lines]
+    return [zone, *(f"  {line}" for line in lines)]
 
 
 def _number(value: float | None, form: str) -> str:

@@ -1,5 +1,6 @@
 """Pictures, by matplotlib (the extra `plots`)."""
 
+import os
 from typing import TYPE_CHECKING
 
 from slurm_carbon.errors import Error
@@ -19,11 +20,24 @@ _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")  #
 SHOWN_S = 36 * 3600
 
 
+ENDINGS = (".png", ".svg", ".pdf")
+
+
+def check(path: str) -> None:
+    """Raise Error for a picture that could not be made or written, before all the work for it is done."""
+    _figure(1, 1)
+    if not path.lower().endswith(ENDINGS):
+        raise Error(f"{path}: a picture ends in {', '.join(ENDINGS)}")
+    folder = os.path.dirname(path) or "."
+    if os.path.isdir(path) or not os.path.isdir(folder) or not os.access(folder, os.W_OK):
+        raise Error(f"cannot write {path}: {folder} is no folder that can be written to")
+
+
 def _figure(width: float, height: float) -> "Figure":
     try:
         from matplotlib.figure import Figure
     except ImportError:
-        raise Error("pictures need matplotlib: pip install 'slurm-carbon[plots]'") from None
+        raise Error("pictures need matplotlib: install slurm-carbon with its extra `plots`") from None
     return Figure(figsize=(width, height), layout="constrained")
 
 
@@ -42,7 +56,7 @@ def outlook_figure(outlook: Outlook, now_epoch_s: int, path: str, mark: Mark | N
         count = min(len(grid.mean_g_per_kwh), (last - grid.start_epoch_s) // grid.slot_s)
         edges = [x(grid.start_epoch_s + i * grid.slot_s) for i in range(count + 1)]
         values = grid.mean_g_per_kwh[:count]
-        axes.stairs(values, edges, color=colour, linewidth=2, baseline=None, label=f"{zone} ({grid.source})")
+        axes.stairs(values, edges, color=colour, linewidth=2, baseline=None, label=f"{zone} ({source_of(grid)})")
         if grid.low_g_per_kwh and grid.high_g_per_kwh:
             _band(axes, edges, grid.low_g_per_kwh[:count], grid.high_g_per_kwh[:count], colour)
         if mark and zone == chosen_zone:
@@ -77,6 +91,12 @@ def _time_axis(axes: "Axes") -> None:
     locator = AutoDateLocator()
     axes.xaxis.set_major_locator(locator)
     axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+
+
+def source_of(grid: "Intensity") -> str:
+    """Who speaks first of a zone, in a word or two: a legend has no room for folders."""
+    first = grid.parts[0].source if grid.parts else grid.source
+    return f"file {os.path.basename(first)}" if first.startswith("file ") else first
 
 
 def _band(axes: "Axes", edges: list[float], low: list[float], high: list[float], colour: str, label: str = "") -> None:
@@ -172,4 +192,4 @@ def _save(figure: "Figure", path: str) -> None:
     try:
         figure.savefig(path, dpi=130)
     except (OSError, ValueError) as error:
-        raise Error(f"cannot write {path}: {error}") from None
+        raise Error(f"cannot write {path}: {getattr(error, 'strerror', None) or error}") from None

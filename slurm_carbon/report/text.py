@@ -59,10 +59,9 @@ def origin(grid: Intensity, now_epoch_s: int) -> list[str]:
     for number, part in enumerate(grid.parts or (Part(grid.start_epoch_s, grid.source, grid.issued_epoch_s),)):
         since = "" if number == 0 else f"from {time_text(part.start_epoch_s)} on the course of "
         age = duration_text(max(0, now_epoch_s - part.issued_epoch_s))
-        lines.append(since + part.source + ("" if part.source.startswith(AGELESS) else f", issued {age} ago"))
-    lines.append(
-        f"delays by it have captured {100 * grid.captured:.0f} % of the possible saving ({grid.captured_by or 'unknown'})"
-    )
+        how = f", from what was measured until {age} ago" if part.source.startswith("own") else f", issued {age} ago"
+        lines.append(since + part.source + ("" if part.source.startswith(AGELESS) else how))
+    lines.append(f"waiting by it captures {100 * grid.captured:.0f} % of the possible saving ({grid.captured_by or 'unknown'})")
     return lines
 
 

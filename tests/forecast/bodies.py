@@ -277,7 +277,7 @@ FORECASTS = (
          without=("sandbox", "wrong zone", "changed unit", "long day")),
     Case("casdk", "casdk", "DE", casdk, 1800, {"casdk": "germany"}, without=("sandbox",)),
     Case("entsoe", "entsoe", "DE", entsoe, key="k3y-that-nobody-may-see", content_type="text/xml",
-         without=("kilograms", "sandbox")),
+         without=("kilograms", "sandbox", "made in the year 1")),
     Case("address", "file", "DE", file_csv, content_type="text/csv", without=("sandbox", "wrong zone"),
          otherwise={"truncated": "shorter"}),
 )  # fmt: skip
@@ -290,7 +290,7 @@ HISTORIES = (
          without=("sandbox", "wrong zone", "changed unit", "long day")),
     Case("casdk", "casdk", "DE", casdk_history, 1800, {"casdk": "germany"}, without=("sandbox", "wrong zone", "changed unit")),
     Case("entsoe", "entsoe", "DE", entsoe_history, key="k3y-that-nobody-may-see", content_type="text/xml",
-         without=("kilograms", "sandbox")),
+         without=("kilograms", "sandbox", "made in the year 1")),
     Case("eia", "eia", "US-MIDA-PJM", eia, key="k3y-that-nobody-may-see",
          without=("kilograms", "sandbox", "long day", "local times")),
 )  # fmt: skip

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from slurm_carbon import config as configs
 from slurm_carbon.errors import ForecastError
-from slurm_carbon.forecast import annual, chain, climatology, mix
+from slurm_carbon.forecast import annual, chain, climatology, entsoe, mix
 from slurm_carbon.forecast.http import Ask, Canned
 from slurm_carbon.forecast.series import FILLED_S, Said, Series, checked, on_grid, regular
 from slurm_carbon.forecast.services import SERVICES
@@ -85,7 +85,7 @@ def test_the_last_answer_stands_in_until_it_is_too_old(tmp_path: Path) -> None:
         found = look(tmp_path, dead, NOW + hours * HOUR, sources=["electricitymaps", "climatology"])
         assert known(found).source.startswith("electricitymaps")
         assert known(found).mean_g_per_kwh[:24] == pytest.approx([bodies.course(hours + h) for h in range(24)])
-        assert "stands in" in found.problems[0]
+        assert "stands in" in found.problems[-1]
     found = look(tmp_path, dead, NOW + 25 * HOUR, sources=["electricitymaps", "climatology"])
     assert known(found).source == "climatology"
 
@@ -145,7 +145,7 @@ def test_the_annual_mean_has_no_hours(tmp_path: Path) -> None:
     """It is there where nothing else is, and no hour of it is better than another."""
     grid = known(look(tmp_path, Canned().ask, name="PL", sources=["annual"]))
     assert set(grid.mean_g_per_kwh) == {annual.mean("PL", "lifecycle")[1]}  # type: ignore[index]
-    assert grid.source == "annual mean of 2023"
+    assert grid.source == "annual mean of PL, 2023"
     direct = known(look(tmp_path, Canned().ask, name="PL", sources=["annual"], factors="direct"))
     assert direct.factors == "direct"
     assert direct.beyond_g_per_kwh < grid.beyond_g_per_kwh
@@ -173,6 +173,46 @@ def test_zones_that_count_differently_are_named() -> None:
     assert incomparable(same) == []
     [said] = incomparable({**same, "GB": grid("GB", "consumption", "direct")})
     assert "DE, FR (production, lifecycle); GB (consumption, direct)" in said
+
+
+def test_a_series_that_ends_at_once_gives_way(tmp_path: Path) -> None:
+    """A file that ends within the first slot is no answer: the next source is."""
+    path = tmp_path / "x.csv"
+    path.write_text(f"start,g_per_kwh\n{NOW},300\n{NOW + 900},300\n")
+    found = look(tmp_path, Canned().ask, sources=["file", "climatology"], file=str(path))
+    assert known(found).source == "climatology"
+    assert "ends within the first slot" in found.problems[0]
+
+
+def test_wind_that_is_not_forecast_is_not_taken_for_fossil() -> None:
+    """ENTSO-E may have the sun of tomorrow and not yet the wind."""
+    hours = range(0, 48 * HOUR, HOUR)
+    past = {"gas": dict.fromkeys(hours, 500.0), "wind": dict.fromkeys(hours, 400.0), "solar": dict.fromkeys(hours, 100.0)}
+    tomorrow = {48 * HOUR: 1000.0}
+    with pytest.raises(ForecastError, match="has no forecast of wind"):
+        entsoe.expected(past, {"solar": {48 * HOUR: 100.0}}, tomorrow, "lifecycle")
+    [(_, right)] = entsoe.expected(past, {"solar": {48 * HOUR: 100.0}, "wind": {48 * HOUR: 400.0}}, tomorrow, "lifecycle")
+    assert right == pytest.approx(0.5 * 490 + 0.4 * 11 + 0.1 * 45)
+
+
+def test_a_mix_without_its_wind_is_a_gap(tmp_path: Path) -> None:
+    """Electricity Maps: an hour whose wind is null does not look like pure gas."""
+    mw = [{"gas": 300.0, "wind": None if 3 <= h < 6 else 700.0} for h in range(48)]
+    rows = [
+        {"zone": "DE", "datetime": bodies.right().at(NOW + h * HOUR), "powerConsumptionBreakdown": mw[h]} for h in range(48)
+    ]
+    body = bodies.dump({"zone": "DE", "data": rows})
+    raw = {"SLURM_CARBON_KEY_ELECTRICITYMAPS": "k"}
+    config = configs.parse({"zones": {"DE": {"sources": ["electricitymaps-mix"]}}}, Source("x", 0, 0))
+    config = config._replace(forecasts=config.forecasts._replace(directory=str(tmp_path)))
+    found = chain.find_zone(config.zones[0], chain.setting(config, NOW, Canned(("power", body)).ask, raw))
+    assert known(found).mean_g_per_kwh == pytest.approx([0.3 * 490 + 0.7 * 11] * 3)
+
+
+def test_own_answers_where_a_listed_service_lacks_its_key(tmp_path: Path) -> None:
+    """A history source without a key is worse luck than a dead one, but no worse."""
+    found = look(tmp_path, Canned().ask, sources=["electricitymaps", "entsoe", "own"])
+    assert any("fit one with" in said and "entsoe needs a key" in said for said in found.problems)
 
 
 # the store

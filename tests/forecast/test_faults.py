@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -88,6 +89,9 @@ TRANSPORT = (
     Fault("empty", OLDER, server(body=lambda _: b"")),
     Fault("truncated", OLDER, body(lambda data: data[: len(data) * 2 // 3])),
     Fault("deep", OLDER, server(body=lambda _: b"[" * 200_000)),
+    Fault("a huge number", OLDER, body(lambda data: re.sub(rb"\d\d\.\d+(?=[,}<\n\]])", b"9" * 400, data, count=2))),
+    Fault("infinity", OLDER, body(lambda data: re.sub(rb"\d\d\.\d+(?=[,}<\n\]])", b"1e400", data, count=2))),
+    Fault("made in the year 1", RIGHT, body(lambda data: data.replace(b"2026-10-24T", b"0001-01-01T"))),
     Fault("other things", OLDER, server(body=lambda _: b'{"data": "x", "forecast": 3, "response": [], "error": null}')),
 )
 CONTENT = (
