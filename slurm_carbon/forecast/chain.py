@@ -54,7 +54,7 @@ class Setting(NamedTuple):
         return self.start_epoch_s + self.slot_s * self.slots
 
 
-class Said(NamedTuple):
+class Heard(NamedTuple):
     """What a source of the chain says."""
 
     source: str
@@ -67,7 +67,7 @@ class Found(NamedTuple):
 
     intensity: Intensity | None
     problems: list[str]
-    said: Said | None = None  # by which source first
+    said: Heard | None = None  # by which source first
     stale: bool = False
 
 
@@ -83,8 +83,8 @@ def setting(config: Config, now_epoch_s: int, ask: Ask, environ: Mapping[str, st
 def find_zone(zone: Zone, at: Setting) -> Found:
     """The intensity of a zone over the outlook, by its chain. Never raises a ForecastError."""
     problems: list[str] = []
-    parts: list[Said] = []
-    stale: Said | None = None
+    parts: list[Heard] = []
+    stale: Heard | None = None
     for source in zone.sources:
         if parts and (source not in PROLONG or parts[-1].series.end_epoch_s >= at.end_epoch_s):
             continue
@@ -97,7 +97,7 @@ def find_zone(zone: Zone, at: Setting) -> Found:
         said = _try(source, zone, at, problems)
         if said is None:
             last = None if source in AVERAGES else _still_good(_kept(source, zone, at), at)
-            stale = stale or (Said(source, last) if last is not None else None)
+            stale = stale or (Heard(source, last) if last is not None else None)
             continue
         if not parts and stale is not None and said.series.kind != stale.series.kind:
             parts.append(stale)
@@ -114,7 +114,7 @@ def find_zone(zone: Zone, at: Setting) -> Found:
     return Found(grid, problems, parts[0], parts[0] is stale)
 
 
-def _try(source: str, zone: Zone, at: Setting, problems: list[str]) -> Said | None:
+def _try(source: str, zone: Zone, at: Setting, problems: list[str]) -> Heard | None:
     """What a source says, if it says anything of the first slot; else None, and the problems have the reason."""
     try:
         said = ask_source(source, zone, at, problems)
@@ -128,7 +128,7 @@ def _try(source: str, zone: Zone, at: Setting, problems: list[str]) -> Said | No
     return None
 
 
-def _captured(zone: Zone, said: Said, at: Setting) -> tuple[float, str]:
+def _captured(zone: Zone, said: Heard, at: Setting) -> tuple[float, str]:
     if said.source in FLAT:
         return 0.0, "it has no hours to choose from"
     try:
@@ -155,7 +155,7 @@ def write_down(zone: Zone, found: Found, at: Setting) -> list[str]:
     return []
 
 
-def ask_source(source: str, zone: Zone, at: Setting, problems: list[str]) -> Said:
+def ask_source(source: str, zone: Zone, at: Setting, problems: list[str]) -> Heard:
     """What one source says of a zone; adds to the problems what it says in spite of. Raises ForecastError."""
     if source == "own":
         from slurm_carbon.forecast import own  # it needs numpy, and no other source does
@@ -172,8 +172,8 @@ def ask_source(source: str, zone: Zone, at: Setting, problems: list[str]) -> Sai
             raise ForecastError("; ".join((f"zone {zone.name}: own: {error}", *troubles))) from None
         if found.trouble:
             problems.append(f"zone {zone.name}: own: {found.trouble}; it forecasts without weather")
-        return Said(source, found.series, found.captured)
-    return Said(source, _series(source, zone, at, problems))
+        return Heard(source, found.series, found.captured)
+    return Heard(source, _series(source, zone, at, problems))
 
 
 def _series(source: str, zone: Zone, at: Setting, problems: list[str]) -> Series:

@@ -128,9 +128,10 @@ class Web:
     def __init__(
         self, seconds: float = REFRESH_S, later: dict[str, float] | None = None, *,
         request_s: float = REQUEST_S, connect_s: float = CONNECT_S, read_s: float = READ_S,
-        pause: Callable[[float], None] = time.sleep,
+        pause: Callable[[float], None] = time.sleep, clock: Callable[[], float] = time.monotonic,
     ) -> None:  # fmt: skip
-        self.end = time.monotonic() + seconds
+        self._clock = clock
+        self.end = clock() + seconds
         self.later = dict(later or {})
         self._request_s, self._connect_s, self._read_s = request_s, connect_s, read_s
         self._pause = pause
@@ -143,7 +144,7 @@ class Web:
     @property
     def left_s(self) -> float:
         """Seconds that are left to all requests."""
-        return self.end - time.monotonic()
+        return self.end - self._clock()
 
     def ask(self, request: Request) -> bytes:
         """The body of the answer. Raises ForecastError, or StatusError with a status."""
@@ -177,7 +178,7 @@ class Web:
 
         def work() -> None:
             try:
-                box.put(self._fetch(request, time.monotonic() + limit_s))
+                box.put(self._fetch(request, self._clock() + limit_s))
             except Exception as error:  # noqa: BLE001 - whoever waits raises it again
                 box.put(error)
 
@@ -195,7 +196,7 @@ class Web:
     def _wait_for_turn(self, request: Request) -> None:
         """Wait until the host's rate limit lets us through."""
         with self._lock:
-            now = time.monotonic()
+            now = self._clock()
             tokens, at = self._tokens.get(request.host, (float(BURST), now))
             tokens = min(float(BURST), tokens + (now - at) * RATE_PER_S) - 1
             self._tokens[request.host] = (tokens, now)
@@ -211,15 +212,15 @@ class Web:
 
         for last in (False, True):
             try:
-                response = self._send(request, max(0.1, end - time.monotonic()))
+                response = self._send(request, max(0.1, end - self._clock()))
                 with response:
-                    body = _body(request, response, end)
+                    body = _body(request, response, end, self._clock)
             except (requests.RequestException, HTTPError, OSError, ValueError) as error:
                 why = _in_words(error)
                 self._dead[request.host] = why
                 raise ForecastError(f"{request.shown}: {why}") from None
             wait_s = self._asked_to_wait(response)
-            if wait_s is None or last or wait_s > SHORT_LATER_S or time.monotonic() + wait_s >= end:
+            if wait_s is None or last or wait_s > SHORT_LATER_S or self._clock() + wait_s >= end:
                 break
             self._pause(wait_s)
         if wait_s is not None:
@@ -282,13 +283,13 @@ def _no_netrc(prepared: Any) -> Any:
     return prepared
 
 
-def _body(request: Request, response: "requests.Response", end: float) -> bytes:
+def _body(request: Request, response: "requests.Response", end: float, clock: Callable[[], float]) -> bytes:
     parts, size = [], 0
     for part in response.iter_content(1 << 16):
         size += len(part)
         if size > MAX_BYTES:
             raise ForecastError(f"{request.shown}: answers more than {MAX_BYTES >> 20} MiB")
-        if time.monotonic() > end:
+        if clock() > end:
             raise ForecastError(f"{request.shown}: too slow, {size} bytes in the time there is")
         parts.append(part)
     return b"".join(parts)

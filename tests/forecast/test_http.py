@@ -125,17 +125,16 @@ def test_a_dead_host_costs_its_time_once() -> None:
         for path in "abcdefgh":
             with pytest.raises(ForecastError, match=r"no answer in the time|no complete answer|has not answered"):
                 web.ask(Request(f"{url}/{path}"))
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - began < 2.5  # once, not eight times 0.4 s
 
 
 def test_bursts_are_limited() -> None:
     """After the first forty, requests to a host go out at six a second."""
     waits: list[float] = []
-    with serving(Plan()) as url, ThreadPoolExecutor(55) as pool:
-        web = Web(60, pause=waits.append)
-        list(pool.map(lambda number: web.ask(Request(f"{url}/{number}")), range(55)))
-    assert 5 <= len(waits) <= 15  # what is over in a second meanwhile comes back
-    assert max(waits) <= 15 / 6
+    with serving(Plan()) as url, ThreadPoolExecutor(20) as pool:
+        web = Web(60, pause=waits.append, clock=lambda: 0.0)
+        list(pool.map(lambda number: web.ask(Request(f"{url}/{number}")), range(46)))
+    assert sorted(waits) == pytest.approx([n / 6 for n in range(1, 7)])
 
 
 def test_no_answer_fills_the_memory() -> None:
@@ -195,3 +194,69 @@ def test_a_key_of_somebody_else_is_refused(tmp_path: Path) -> None:
     os.chown(path, 12345, -1)
     with pytest.raises(ForecastError, match="belongs to user 12345"):
         credentials.find("eia", str(path), {})
+
+
+# what a server may say to break or trick us
+
+
+@pytest.mark.parametrize("location", ["http://[foo", "//k3y-that-nobody-may-see@evil.example/", "", "::::"])
+def test_odd_places_to_go_to_are_not_gone_to(location: str) -> None:
+    """Nor do they break us, nor does a name and password in them reach a message."""
+    with serving(Plan(status=302, headers={"Location": location})) as url, pytest.raises(ForecastError) as caught:
+        Web(5).ask(Request(f"{url}/x"))
+    assert KEY.reveal() not in str(caught.value)
+
+
+@pytest.mark.parametrize("said", ["\xb2", "Wed, 21 Oct 99999999999999999999 07:28:00 GMT", "-5", "soon", "9" * 300])
+def test_odd_times_to_wait(said: str) -> None:
+    """Whatever stands there, the host is left alone for a time that ends."""
+    with serving(Plan(status=429, headers={"Retry-After": said})) as url:
+        web = Web(5)
+        with pytest.raises(StatusError):
+            web.ask(Request(f"{url}/x"))
+    assert all(at < time.time() + 86401 for at in web.later.values())
+
+
+@pytest.mark.parametrize("form", ["{0}", "Bearer {0}", "Basic {1}", "?key={2}", "{3} is wrong"])
+@pytest.mark.parametrize("key", ["user:p4ss+word/=", "k3y-that-nobody-may-see"])
+def test_a_key_is_hidden_however_it_is_repeated(form: str, key: str) -> None:
+    """As it is, within a header, in Base64, in an address, and each half of it."""
+    from base64 import b64encode
+    from urllib.parse import quote
+
+    half = key.rpartition(":")[2]
+    echo = form.format(key, b64encode(key.encode()).decode(), quote(key, safe=""), half)
+    hidden = Secret(key).hidden_in(echo)
+    assert "…" in hidden
+    assert not any(part in hidden for part in (key, half, quote(half, safe=""), b64encode(key.encode()).decode()))
+
+
+@pytest.mark.parametrize("address", ["http://[::1", "http://a..b/x", "http://" + "a" * 70 + ".org/x", "ftp://x/y", "x"])
+def test_addresses_that_are_none_are_said(address: str) -> None:
+    """Without a traceback of the libraries below."""
+    with pytest.raises(ForecastError):
+        Web(5).ask(Request(address))
+
+
+def test_two_refreshes_at_once_forget_nothing(tmp_path: Path) -> None:
+    """Who was told to wait is remembered, also if another refresh began before and ends later."""
+    store = Store(str(tmp_path))
+    store.keep_later({"slow.example": time.time() + 100})
+    store.keep_later({"other.example": time.time() + 100})
+    store.keep_later({})
+    assert set(store.later(time.time())) == {"slow.example", "other.example"}
+
+
+def test_odd_keys_are_refused_before_they_are_sent(tmp_path: Path) -> None:
+    """Too long, of other letters, of two lines; from a pipe: each says where it came from."""
+    path = tmp_path / "key"
+    path.write_bytes(b"x" * 5000)
+    path.chmod(0o600)
+    with pytest.raises(ForecastError, match="holds no key"):
+        credentials.find("eia", str(path), {})
+    for wrong in ("k€y", "a\nb"):
+        with pytest.raises(ForecastError, match="SLURM_CARBON_KEY_EIA holds no key"):
+            credentials.find("eia", "", {"SLURM_CARBON_KEY_EIA": wrong})
+    os.mkfifo(tmp_path / "fifo", 0o600)
+    with pytest.raises(ForecastError, match="is no file"):
+        credentials.find("eia", str(tmp_path / "fifo"), {})
