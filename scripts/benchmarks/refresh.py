@@ -5,7 +5,6 @@ import statistics
 import sys
 import tempfile
 import time
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
@@ -72,21 +71,21 @@ def configuration(folder: str, urls: dict[str, str]) -> configs.Config:
     return configs.parse(raw, Source("bench", 0, 0))
 
 
-def once(dead: bool, workers: int | None = None) -> tuple[float, dict[str, str], int]:
+def once(dead: bool, together: bool = True) -> tuple[float, dict[str, str], int]:
     """Seconds of one refresh from nothing, what it is made of, and how many questions were asked."""
     bodies.NOW = int(time.time()) // 3600 * 3600
     with ExitStack() as stack, tempfile.TemporaryDirectory() as folder:
         plans = {source: plan_of(source, dead) for source in ZONES}
         config = configuration(folder, {source: stack.enter_context(serving(plan)) for source, plan in plans.items()})
         began = time.monotonic()
-        if workers is None:
+        if together:
             found = refresh.intensities(config, int(time.time()), [], KEY)
         else:
-            web = Web(seconds=600)
-            at = chain.setting(config, int(time.time()), web.ask, KEY)
-            with ThreadPoolExecutor(workers) as pool:
-                every = list(pool.map(lambda zone: chain.find_zone(zone, at).intensity, config.zones))
-            found = {grid.zone: grid for grid in every if grid is not None}
+            at = chain.setting(config, int(time.time()), Web(seconds=600).ask, KEY)
+            every = {zone.name: chain.find_zone(zone, at) for zone in config.zones}
+            for zone in config.zones:
+                chain.write_down(zone, every[zone.name], at)
+            found = {name: one.intensity for name, one in every.items() if one.intensity is not None}
         seconds = time.monotonic() - began
         return seconds, {zone: grid.source for zone, grid in found.items()}, sum(len(plan.asked) for plan in plans.values())
 
@@ -94,7 +93,7 @@ def once(dead: bool, workers: int | None = None) -> tuple[float, dict[str, str],
 def main() -> None:
     """Print the medians, and what the outlooks say that they are made of."""
     well = [once(False) for _ in range(ROUNDS)]
-    one_by_one = [once(False, 1) for _ in range(ROUNDS)]
+    one_by_one = [once(False, together=False) for _ in range(ROUNDS)]
     dead = [once(True) for _ in range(2)]
     for what, runs in (("all well", well), ("all well, zone after zone", one_by_one), ("all dead", dead)):
         _, sources, asked = runs[-1]
