@@ -33,6 +33,10 @@ def _amounts(value: Any) -> Any:
     return [each(item) for item in value] if isinstance(value, list) else each(value)
 
 
+def _margin(value: Any) -> int | None:
+    return None if value == "" else duration(value)
+
+
 def _moment(value: Any) -> str:
     if not isinstance(value, str | int) or isinstance(value, bool):
         raise ValueError('a duration after the start such as "2h", or a time such as "2026-11-24T08:00Z"')
@@ -60,7 +64,7 @@ TASK = (
     Key("energy_kwh", number(0, LARGE), 0.0, "Energy of a run of that time, before PUE."),
     Key("power_w", number(0, LARGE), 0.0, "Or its power."),
     Key("arrival", _moment, "0h", "When it may start."),
-    Key("margin", duration, "0h", "How much later it may start."),
+    Key("margin", _margin, "", "How much later it may start; default: not at all, or with `finish_by` as late as that allows."),
     Key("finish_by", _moment, "", "When it has to be done."),
     Key("tasks", number(1, 1e6), 1, "How many of them there are: an array."),
     Key("locations", strings, [], "Where it may run; default: anywhere."),
@@ -181,6 +185,8 @@ def _each_slot(values: Any, count: int, needed: int, where: str) -> "np.ndarray[
         return np.full(count, float(values))
     if len(values) < needed:
         raise ConfigError(f"{where}: {len(values)} numbers for {needed} slots")
+    if len(values) > count:
+        raise ConfigError(f"{where}: {len(values)} numbers, and only {count} slots in which they could count")
     more = [float(np.mean(values))] * max(0, count - len(values))
     return np.array([*values, *more][:count], dtype=float)
 
@@ -205,6 +211,8 @@ def _tasks(
         for place in (*allowed, home, task["data_at"] or home):
             if place not in locations:
                 raise ConfigError(f"{here}: no location {place!r}{nearest(place, names)}")
+        if home not in allowed:
+            raise ConfigError(f"{here}: home = {home!r} is not among its locations, {', '.join(allowed)}")
         if task["account"] and task["account"] not in accounts:
             raise ConfigError(f"{here}: no account {task['account']!r}{nearest(task['account'], accounts)}")
         run_h = task["run_time"] / 3600
@@ -217,10 +225,10 @@ def _tasks(
         ))  # fmt: skip
         earliest_s = _offset_s(task["arrival"], places.start_epoch_s, f"{here}: arrival")
         first = max(0, -(-earliest_s // places.slot_s))
-        last = (max(0, earliest_s) + task["margin"]) // places.slot_s
-        end = NO_END
+        last, end = (max(0, earliest_s) + (task["margin"] or 0)) // places.slot_s, NO_END
         if task["finish_by"]:
             end = _offset_s(task["finish_by"], places.start_epoch_s, f"{here}: finish_by") // places.slot_s
+            last = end if task["margin"] is None else last
         windows.append((first, max(first, last), end, names.index(home)))
     number_of = len(rows)
     width = max((len(row[5]) for row in rows), default=1)

@@ -161,6 +161,14 @@ def _calendar(text: str, now_epoch_s: int) -> int:
     return int(datetime.fromisoformat(text).timestamp())  # a bare time is local, as with sbatch
 
 
+# texts of others
+
+
+def printable(text: str) -> str:
+    """Text without control characters: nothing in it moves a cursor or begins a line."""
+    return "".join(c if c.isprintable() else " " for c in text)
+
+
 # amounts
 
 

@@ -20,13 +20,13 @@ from slurm_carbon.errors import ForecastError
 from slurm_carbon.forecast import annual, climatology, history, scores
 from slurm_carbon.forecast import file as files
 from slurm_carbon.forecast.credentials import find, variable
-from slurm_carbon.forecast.http import Ask, printable
+from slurm_carbon.forecast.http import Ask
 from slurm_carbon.forecast.series import Series, checked, iso, on_grid
 from slurm_carbon.forecast.service import Service, Subject
 from slurm_carbon.forecast.services import SERVICES
 from slurm_carbon.forecast.store import Store
 from slurm_carbon.intensity import Intensity, Part
-from slurm_carbon.units import HOUR_S, duration_text
+from slurm_carbon.units import HOUR_S, duration_text, printable
 
 AVERAGES = ("own", "climatology", "annual", "static")  # they need no answer of anybody, and come after the last good one
 PROLONG = ("own", "climatology")

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 from slurm_carbon import __version__
 from slurm_carbon.errors import ForecastError
-from slurm_carbon.units import duration_text
+from slurm_carbon.units import duration_text, printable
 
 if TYPE_CHECKING:
     import requests
@@ -101,11 +101,6 @@ class Request(NamedTuple):
         for secret in (*(s for _, s in self.secret_query), *(s for _, s in self.secret_headers), self.login):
             text = secret.hidden_in(text) if secret else text
         return printable(text)[:120].strip()
-
-
-def printable(text: str) -> str:
-    """Text of others without control characters: nothing in it moves a cursor or begins a line."""
-    return "".join(c if c.isprintable() else " " for c in text)
 
 
 class StatusError(ForecastError):

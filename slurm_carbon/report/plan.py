@@ -10,7 +10,7 @@ from slurm_carbon.planning.columns import Multipliers, Tables
 from slurm_carbon.planning.planner import Outcome
 from slurm_carbon.planning.prices import per_hour
 from slurm_carbon.planning.problem import Plan, Problem, check
-from slurm_carbon.units import duration_text, mass_text, time_text
+from slurm_carbon.units import duration_text, mass_text, printable, time_text, zone_of_time
 
 SHOWN = 60  # placements in the table
 RANDOM = 20  # random plans that the mean is taken over
@@ -79,26 +79,29 @@ def worth(outcome: Outcome) -> str:
 
 def table(problem: Problem, outcome: Outcome, others: list[Compared]) -> list[str]:
     """The plan, what it is worth, and how others do."""
-    rows = [("task", "location", "start", "waits", "CO2e", "")]
+    rows = [("task", "location", f"start ({zone_of_time()})", "waits", "CO2e", "")]
     placed = placements(problem, outcome.plan) if len(outcome.plan) <= 20 * SHOWN else []
     for item in placed[:SHOWN]:
-        name = item["task"] + (f" x {item['tasks']}" if item["tasks"] > 1 else "")
+        name = printable(item["task"]) + (f" x {item['tasks']}" if item["tasks"] > 1 else "")
         waits = duration_text(item["wait_s"]) if item["wait_s"] else "-"
         start = time_text(item["start_epoch_s"])
-        rows.append((name, item["location"], start, waits, mass_text(item["emissions_g"]), "late" if item["late"] else ""))
+        where, late = printable(item["location"]), "late" if item["late"] else ""
+        rows.append((name, where, start, waits, mass_text(item["emissions_g"]), late))
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     if len(outcome.plan) > SHOWN:
         lines = [*(lines if placed else []), f"... {len(outcome.plan)} placements in all: --json has every one"]
     verdict = outcome.verdict
     for job in verdict.unplaced[:SHOWN]:
-        lines.append(f"{problem.jobs.name(job)}: no location is large enough or allowed")
+        lines.append(f"{printable(problem.jobs.name(job))}: no location is large enough or allowed")
     if verdict.late:
         number = sum(item["tasks"] for item in placed if item["late"]) or len(verdict.late)
         lines.append(f"{number} late: their windows are too short, or there is no room inside them")
     if verdict.beyond:
         lines.append("those that start after the horizon start where nothing is known to be taken: a longer one plans them")
-    lines += [f"account {name} is over its budget by {mass_text(over)}" for name, over in verdict.overspent_g.items()]
+    lines += [
+        f"account {printable(name)} is over its budget by {mass_text(over)}" for name, over in verdict.overspent_g.items()
+    ]
     lines += ["", f"plan: {mass_text(verdict.emissions_g)} CO2e, {worth(outcome)}"]
     if verdict.transfer_g:
         lines.append(f"of which to move data: {mass_text(verdict.transfer_g)}")

@@ -159,10 +159,29 @@ def test_every_key_arrives_where_it_belongs(tmp_path: Path) -> None:
     assert (problem.accounts, problem.budget_g.tolist(), problem.risk_weight) == (("lab",), [1000.0], 0.5)
 
 
+def test_a_task_that_must_be_done_by_a_time_may_wait_until_then(tmp_path: Path) -> None:
+    """finish_by without a margin is freedom, not its end; with one, the narrower of the two counts."""
+    two = TASK.replace("one", "two") + 'finish_by = "10h"\nmargin = "2h"\n'
+    problem = planfile.load(written(tmp_path, PLACE + TASK + 'finish_by = "10h"\n' + two), NOW)
+    assert problem.jobs.latest.tolist() == [10, 2]
+    assert problem.jobs.finish_by.tolist() == [10, 10]
+
+
+def test_names_cannot_write_on_the_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A task's name is data: what in it would move the cursor is printed as a space."""
+    cli.main(["plan", written(tmp_path, PLACE + '[tasks."a\\u001b[2Jb"]\nenergy_kwh = 1\n')])
+    assert "\x1b" not in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [
         ("", "no [locations.NAME]"),
+        (PLACE.replace("8", "[" + "8," * 200 + "]") + TASK, "200 numbers, and only 168 slots"),
+        (
+            PLACE + "[locations.there]\nintensity_g_per_kwh = 5\n" + TASK + "locations = ['here']\nhome = 'there'",
+            "not among its locations",
+        ),
         ("[locations.a]\n", "needs one of zone and intensity_g_per_kwh"),
         ("[locations.a]\nzone = 'ATLANTIS'\n", "ATLANTIS"),
         ("[locations.a]\nzone = 'FR'\nnodess = 3\n", "did you mean 'nodes'"),
