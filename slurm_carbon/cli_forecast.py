@@ -11,8 +11,8 @@ from slurm_carbon.errors import Error, UsageError
 
 if TYPE_CHECKING:
     from slurm_carbon.config import Config, Zone
+    from slurm_carbon.forecast.http import Ask
     from slurm_carbon.forecast.store import Store
-
 
 MOST_APART = 0.3  # of the mean: what two files of one zone may differ by, such as after corrections
 
@@ -117,7 +117,6 @@ def _show(words: argparse.Namespace) -> int:
 
 
 def _fit(words: argparse.Namespace) -> int:
-    from slurm_carbon.forecast import own, weather
     from slurm_carbon.forecast.http import Web
     from slurm_carbon.forecast.store import Store
 
@@ -127,61 +126,71 @@ def _fit(words: argparse.Namespace) -> int:
         raise UsageError("no zone has the source `own`: name one")
     if (words.history or words.weather) and len(zones) != 1:
         raise UsageError("--history and --weather are of one zone: name it")
-    store, failed = Store(config.forecasts.directory), 0
+    store = Store(config.forecasts.directory)
     web = Web(600, store.later(time.time()), request_s=100, read_s=60)
+    weather_url = next((feed.url for feed in config.feeds if feed.name == "weather"), "")
+    fitted, complete = 0, True
     for zone in zones:
-        notes: list[str] = []
         try:
             if words.history:
                 _import(store, zone, words.history)
-            kinds = store.kinds(zone.name)
-            if not kinds:
-                raise Error(f"zone {zone.name}: no history yet: give one with --history, or let `outlook refresh` collect it")
-            kind = max(kinds, key=lambda kind: len(store.history(zone.name, kind)))
-            hours = store.history(zone.name, kind)
-            seen = None
-            if words.weather:
-                seen = weather.read(words.weather)
-            elif zone.weather_at:
-                url = next((feed.url for feed in config.feeds if feed.name == "weather"), "")
-                try:
-                    seen = weather.past(web.ask, zone.weather_at, min(hours), max(hours), url)
-                except Error as error:
-                    failed += 1
-                    notes.append(f"fitted without weather: {error}; --weather FILE may have it")
-            models = own.fit(zone.name, store, kind, seen)
+            problems, notes = _fit_zone(words, zone, store, web.ask, weather_url), _unused(zone)
+            fitted += 1
         except Error as error:
-            print(f"slurm-carbon: {_of(zone.name, error)}", file=sys.stderr)
-            failed += 1
+            problems, notes = [str(error)], []
+        complete = complete and not problems
+        for said in problems + notes:
+            print(f"slurm-carbon: {_of(zone.name, said)}", file=sys.stderr)
+    store.keep_later(web.later)
+    if fitted:
+        print("figures are of what the models were not fitted to; the saving is that of a job of 4 h that may wait for a day")
+    return 0 if complete else 1
+
+
+def _fit_zone(words: argparse.Namespace, zone: "Zone", store: "Store", ask: "Ask", weather_url: str) -> list[str]:
+    """Fit every kind of history that there is enough of, the longest in any case; what was missing. Raises Error."""
+    from slurm_carbon.forecast import own, weather
+    from slurm_carbon.forecast.model import LEAST_FIT_H
+
+    kept = {kind: store.history(zone.name, kind) for kind in store.kinds(zone.name)}
+    if not kept:
+        raise Error(f"zone {zone.name}: no history yet: give one with --history, or let `outlook refresh` collect it")
+    longest = max(kept, key=lambda kind: len(kept[kind]))
+    problems, seen = [], None
+    if words.weather:
+        seen = weather.read(words.weather)
+    elif zone.weather_at:
+        try:
+            seen = weather.past(ask, zone.weather_at, min(kept[longest]), max(kept[longest]), weather_url)
+        except Error as error:
+            problems.append(f"fitted without weather: {error}; --weather FILE may have it")
+    for kind, hours in kept.items():
+        if kind != longest and len(hours) < LEAST_FIT_H:
             continue
+        models = own.fit(zone.name, store, kind, seen)
         print(f"{zone.name}: {len(hours) // 24} days of history, {kind[0]}, {kind[1]} factors")
         for model in models:
             weather_too, mix_too = model.uses
             inputs = "history" + (", mix" if mix_too else "") + (", weather" if weather_too else "")
             mape_pct, share = model.skill
             print(f"  {inputs}: MAPE {mape_pct:.1f} % over the first day, {100 * share:.0f} % of the saving captured")
-        for note in notes + _unused(zone, seen is not None):
-            print(f"slurm-carbon: {_of(zone.name, note)}", file=sys.stderr)
-    store.keep_later(web.later)
-    if failed < len(zones):
-        print("figures are of what the models were not fitted to; the saving is that of a job of 4 h that may wait for a day")
-    return 1 if failed else 0
+    if words.weather and not zone.weather_at:
+        problems.append("the weather is used once it has weather_at = [latitude, longitude]")
+    return problems
 
 
-def _of(zone: str, said: object) -> str:
+def _of(zone: str, said: str) -> str:
     """A message with the zone that it is about."""
-    return str(said) if str(said).startswith(f"zone {zone}") else f"zone {zone}: {said}"
+    return said if said.startswith(f"zone {zone}") else f"zone {zone}: {said}"
 
 
-def _unused(zone: "Zone", weather: bool) -> list[str]:
-    """What of a fit will be of no use as the zone is configured."""
+def _unused(zone: "Zone") -> list[str]:
+    """Why a fit will be of no use, or soon of none, as the zone is configured."""
     from slurm_carbon.forecast.services import SERVICES
 
     notes = []
     if "own" not in zone.sources:
         notes.append("the model is used once `own` is among its sources")
-    if weather and not zone.weather_at:
-        notes.append("the weather is used once it has weather_at = [latitude, longitude]")
     collects = (zone.history,) if zone.history else zone.sources
     if not any(source in SERVICES and SERVICES[source].history for source in collects):
         notes.append("none of its sources has a history: forecasts end two days after the last hour of the file")

@@ -28,7 +28,7 @@ from slurm_carbon.forecast.store import Store
 from slurm_carbon.intensity import Intensity, Part
 from slurm_carbon.units import HOUR_S, duration_text, printable
 
-AVERAGES = ("own", "climatology", "annual", "static")  # they need no answer of anybody, and come after the last good one
+AVERAGES = ("own", "climatology", "annual", "static")  # they come after the last good answer of others
 PROLONG = ("own", "climatology")
 FLAT = ("annual", "static")
 OVERLAP_S = 24 * HOUR_S  # the part of an answer that its level is taken from
@@ -124,7 +124,7 @@ def _try(source: str, zone: Zone, at: Setting, problems: list[str]) -> Heard | N
     except ForecastError as error:
         problems.append(str(error))
     except Exception as error:  # noqa: BLE001 - whatever an answer makes of us, the other zones need their outlook
-        problems.append(f"zone {zone.name}: {source}: cannot make sense of it ({type(error).__name__}: {str(error)[:80]})")
+        problems.append(f"zone {zone.name}: {source}: cannot make sense of it ({type(error).__name__})")
     return None
 
 
@@ -207,16 +207,15 @@ def _over_the_network(source: str, zone: Zone, at: Setting, last: Series | None)
     service = SERVICES[source]
     if service.forecast is None:
         raise ForecastError(f"zone {zone.name}: {source} has no forecast; list `own` to forecast from its history")
-    secret = None
     try:
         asked = subject(service, zone, at)
-        secret = asked.secret
+    except ForecastError as error:
+        raise ForecastError(f"zone {zone.name}: {source}: {error}") from None
+    try:
         said = service.forecast(at.ask, asked, at.now_epoch_s, at.end_epoch_s)
     except ForecastError as error:
-        text = str(error) if secret is None else secret.hidden_in(str(error))  # an answer may repeat what we sent
-        raise ForecastError(f"zone {zone.name}: {source}: {text}") from None
-    found = checked(said, zone.name, source, at.now_epoch_s, _usual(zone.name, (said.accounting, said.factors), last))
-    return found if found.issued_epoch_s else found._replace(issued_epoch_s=at.now_epoch_s)
+        raise ForecastError(f"zone {zone.name}: {source}: {asked.hides(error)}") from None
+    return checked(said, zone.name, source, at.now_epoch_s, _usual(zone.name, (said.accounting, said.factors), last))
 
 
 def subject(service: Service, zone: Zone, at: Setting) -> Subject:

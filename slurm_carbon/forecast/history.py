@@ -47,7 +47,7 @@ def catch_up(zone: str, subjects: list[tuple[Service, Subject]], store: Store, a
             _keep(_told(service, subject, ask, begin, end), zone, store, begin, end)
             return
         except ForecastError as error:
-            errors.append(f"{service.name}: {error}")
+            errors.append(f"{service.name}: {subject.hides(error)}")
     if errors and not store.kinds(zone):
         raise ForecastError(f"no history: {'; '.join(errors)}")
 

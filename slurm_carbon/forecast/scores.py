@@ -112,7 +112,7 @@ def note(store: Store, source: str, series: Series, now_epoch_s: int) -> None:
     if issues and start < issues[-1].start_epoch_s + EVERY_S:
         return
     hours = min(KEPT_H, (series.end_epoch_s - start) // HOUR_S)
-    if hours < WINDOW_H:
+    if hours < WINDOW_H or series.period_s > HOUR_S or HOUR_S % series.period_s:
         return
 
     def hourly(values: Values) -> list[float]:
@@ -120,8 +120,6 @@ def note(store: Store, source: str, series: Series, now_epoch_s: int) -> None:
         first = (start - series.start_epoch_s) // series.period_s
         return [round(sum(values[i : i + per_hour]) / per_hour, 2) for i in range(first, first + hours * per_hour, per_hour)]
 
-    if series.period_s > HOUR_S or HOUR_S % series.period_s:
-        return
     low, high = (hourly(values) if values else None for values in (series.low, series.high))
     issues.append(Issue(source, series.kind, start, hourly(series.g_per_kwh), low, high))
     store.write(json.dumps(issues[-KEPT_ISSUES:]).encode(), "issued", f"{series.zone} {source}.json")

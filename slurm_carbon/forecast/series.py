@@ -181,11 +181,8 @@ def checked(said: Said, zone: str, source: str, now_epoch_s: int, usual_g_per_kw
         check_level(g_per_kwh, said.accounting, said.factors, usual_g_per_kwh)
         if said.issued_epoch_s > now_epoch_s + HOUR_S:
             raise ForecastError(f"issued at {iso(said.issued_epoch_s)}, which is still to come")
-        if (
-            said.low
-            and said.high
-            and any(a is not None and b is not None and a > b for a, b in zip(said.low, said.high, strict=False))
-        ):
+        bands = zip(said.low or (), said.high or (), strict=False)
+        if any(low is not None and high is not None and low > high for low, high in bands):
             raise ForecastError("its low values are above its high ones")
     except ForecastError as error:
         raise ForecastError(f"zone {zone}: {source}: {error}") from None

@@ -17,6 +17,10 @@ class Subject(NamedTuple):
     factors: str = "lifecycle"  # of a file, or for a mix that is turned into intensity here
     accounting: str = "production"  # of a file
 
+    def hides(self, error: Exception) -> str:
+        """What went wrong, without the key: an answer may repeat what we sent."""
+        return self.secret.hidden_in(str(error)) if self.secret else str(error)
+
 
 Fetch = Callable[[Ask, Subject, int, int], Said]  # of which `int, int`: the span in epoch seconds, from now or until now
 

@@ -44,7 +44,7 @@ def _digest(text: str) -> str:
 
 
 class Store:
-    """The directory of the forecasts. Errors of writing are ForecastErrors; what cannot be read is not there."""
+    """The directory of the forecasts. What makes no sense is not there; what may not be read or written is a ForecastError."""
 
     def __init__(self, directory: str) -> None:
         self.directory = directory

@@ -2,7 +2,7 @@
 
 from slurm_carbon.forecast.scores import Score
 from slurm_carbon.intensity import Intensity
-from slurm_carbon.report.text import origin, sparkline
+from slurm_carbon.report.text import attribution, origin, sparkline
 from slurm_carbon.units import HOUR_S, time_text, zone_of_time
 
 BAR = 30  # characters of the largest value
@@ -14,7 +14,7 @@ def table(grid: Intensity, now_epoch_s: int, hours: int) -> list[str]:
     first = max(0, (now_epoch_s - grid.start_epoch_s) // grid.slot_s)
     mean = grid.mean_g_per_kwh[first:]
     lines = [f"{grid.zone}: g CO2e/kWh of {grid.accounting}, {grid.factors} factors, before PUE"]
-    lines += [f"  {said}" for said in origin(grid, now_epoch_s)]
+    lines += [f"  {said}" for said in (*origin(grid, now_epoch_s), *attribution([grid]))]
     if not mean:
         return [*lines, "  it has run out"]
     per_hour = max(1, HOUR_S // grid.slot_s)

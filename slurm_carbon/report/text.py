@@ -1,9 +1,13 @@
 """The outlook in a terminal."""
 
+from collections.abc import Iterable
+
+from slurm_carbon.forecast.services import SERVICES
 from slurm_carbon.intensity import Intensity, Part
 from slurm_carbon.outlook import Outlook
 from slurm_carbon.units import duration_text, time_text
 
+WEATHER_CREDIT = "weather by Open-Meteo.com, CC BY 4.0"
 _BARS = "▁▂▃▄▅▆▇█"
 SHOWN_S = 48 * 3600
 AGELESS = ("climatology", "annual mean", "static")  # averages: when they were made says nothing
@@ -48,6 +52,7 @@ def outlook_table(outlook: Outlook, path: str, now_epoch_s: int) -> list[str]:
     lines.append("g CO2e per kWh of electricity, before PUE")
     for zone, grid in outlook.zones.items():
         lines.append(f"{zone}: {grid.accounting}, {grid.factors} factors; {'; '.join(origin(grid, now_epoch_s))}")
+    lines += attribution(outlook.zones.values())
     age = duration_text(now_epoch_s - outlook.generated_epoch_s)
     lines.append(f"{path}: {age} old, used until it is {duration_text(outlook.max_age_s)} old")
     return lines
@@ -63,6 +68,14 @@ def origin(grid: Intensity, now_epoch_s: int) -> list[str]:
         lines.append(since + part.source + ("" if part.source.startswith(AGELESS) else how))
     lines.append(f"waiting by it captures {100 * grid.captured:.0f} % of the possible saving ({grid.captured_by or 'unknown'})")
     return lines
+
+
+def attribution(grids: Iterable[Intensity]) -> list[str]:
+    """Who has to be named for the figures, one line; nothing where nobody has."""
+    sources = {part.source for grid in grids for part in grid.parts}
+    named = sorted({SERVICES[source].credit for source in sources if source in SERVICES})
+    named += [WEATHER_CREDIT] if any("with weather" in source for source in sources) else []
+    return [f"data: {'; '.join(named)}"] if named else []
 
 
 def _hourly(values: list[float], slot_s: int) -> list[float]:

@@ -297,3 +297,14 @@ def test_history_and_fault(case: Case, fault: Fault, plan: Plan, url: str, tmp_p
         assert len(after) >= 35
     elif fault.expected == OLDER:
         assert after == before
+
+
+def test_a_history_that_repeats_the_key_does_not_show_it(plan: Plan, url: str, tmp_path: Path) -> None:
+    """Also of an answer with HTTP 200: whoever is named in it, our key is not printed."""
+    case = next(case for case in HISTORIES if case.name == "electricitymaps")
+    course = past(plan, case, NOW)
+    echo = replace(course, zone=case.key)
+    plan.body = lambda path: case.make(echo, path.partition("?")[0])
+    _, error = catch_up(case, url, tmp_path, NOW + 24 * HOUR)
+    assert "answers for zone" in error
+    assert case.key not in error
