@@ -94,8 +94,8 @@ def _outlook_path(words: argparse.Namespace) -> str:
 
 def _refresh(words: argparse.Namespace) -> int:
     from slurm_carbon import config as configs
+    from slurm_carbon import luaform, refresh
     from slurm_carbon import outlook as outlooks
-    from slurm_carbon import refresh
     from slurm_carbon.slurm import facts, recorded
     from slurm_carbon.slurm.command import Runner
 
@@ -106,6 +106,7 @@ def _refresh(words: argparse.Namespace) -> int:
     outlook, problems = refresh.outlook(config, int(time.time()), runner)
     path = os.environ.get("SLURM_CARBON_OUTLOOK") or config.outlook.file
     outlooks.write(outlook, path)
+    luaform.publish(outlook, path)
     for said in problems + refresh.incomparable(outlook.zones):
         print(f"slurm-carbon: {said}", file=sys.stderr)
     print(f"{path}: {len(outlook.locations)} locations in {len(outlook.zones)} zones, {len(outlook.clusters)} clusters")

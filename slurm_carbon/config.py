@@ -82,6 +82,7 @@ class Config(NamedTuple):
     feeds: tuple[Feed, ...]
     zones: tuple[Zone, ...]
     sites: tuple[Site, ...]
+    hook: dict[str, str]
 
 
 def _who(*kinds: str, words: tuple[str, ...] = ()) -> Callable[[Any], tuple[str, ...]]:
@@ -134,6 +135,15 @@ def _names(value: Any) -> dict[str, str]:
     return value
 
 
+def _modes(value: Any) -> dict[str, str]:
+    whom = _who("user", "account", "qos", "partition")
+    try:
+        named = whom(list(value))
+        return dict(zip(named, (one_of(*_MODES)(mode) for mode in value.values()), strict=True))
+    except (ValueError, TypeError, AttributeError):
+        raise ValueError('a table such as {"user:NAME" = "off", "account:NAME" = "enforce"}') from None
+
+
 # the keys
 
 SOURCES = (
@@ -161,6 +171,12 @@ OUTLOOK = (
     Key("slot", duration, "1h", "The length of its slots."),
     Key("fallback", one_of("climatology", "none"), "none",
         "Without a usable outlook: decide on the embedded climatology (asks Slurm for each job), or change nothing."),
+)  # fmt: skip
+_MODES = ("off", "observe", "advise", "enforce")
+HOOK = (
+    Key("mode", one_of(*_MODES), "observe",
+        "observe: write down what would be done; advise: tell the user, too; enforce: do it; off: nothing."),
+    Key("modes", _modes, {}, 'Others for some: {"user:NAME" = "enforce", "account:NAME" = ..., "qos:NAME", "partition:NAME"}.'),
 )  # fmt: skip
 FORECASTS = (
     Key("directory", string, "", "Where answers, history and models are kept. Empty: `forecasts` beside the outlook."),
@@ -217,9 +233,10 @@ def load(path: str) -> Config:
 def parse(raw: Mapping[str, Any], source: Source) -> Config:
     """The configuration in the tables of a TOML file. Raises ConfigError."""
     where = f"configuration {source.path}"
-    check_names(raw, ("policy", "outlook", "forecasts", "sources", "power", "zones", "clusters"), where)
+    check_names(raw, ("policy", "outlook", "hook", "forecasts", "sources", "power", "zones", "clusters"), where)
     policy = section(raw.get("policy", {}), POLICY, f"{where}: [policy]")
     outlook = section(raw.get("outlook", {}), OUTLOOK, f"{where}: [outlook]")
+    hook = section(raw.get("hook", {}), HOOK, f"{where}: [hook]")
     forecasts = section(raw.get("forecasts", {}), FORECASTS, f"{where}: [forecasts]")
     power = section(raw.get("power", {}), POWER, f"{where}: [power]")
     check_names(raw.get("sources", {}), (*SOURCES, "weather"), f"{where}: [sources]")
@@ -254,6 +271,7 @@ def parse(raw: Mapping[str, Any], source: Source) -> Config:
         feeds,
         tuple(zones),
         tuple(sites),
+        {"mode": hook["mode"], **hook["modes"]},
     )
 
 
@@ -290,6 +308,8 @@ def render(config: Config) -> str:
     lines = ["# Configuration of slurm-carbon: slurm_carbon.toml(5). Check it with `slurm-carbon config check`.", ""]
     lines += ["# What is allowed, and what is worth it.", "[policy]", *_render(POLICY, policy)]
     lines += ["# The file that csbatch and the hook decide by.", "[outlook]", *_render(OUTLOOK, outlook)]
+    hook = {"mode": config.hook["mode"], "modes": {who: mode for who, mode in config.hook.items() if who != "mode"}}
+    lines += ["# What the submit hook does with the jobs of plain sbatch, once it is installed.", "[hook]", *_render(HOOK, hook)]
     kept = {"max_age": _short(config.forecasts.max_age_s), "directory": config.forecasts.directory}
     if kept["directory"] == default_directory(config.outlook.file):
         kept["directory"] = ""

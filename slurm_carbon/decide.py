@@ -122,8 +122,9 @@ def price(job: Job, estimate: Estimate, location: Location, outlook: Outlook, no
         "memory_gb": (job.memory_mb_per_node or 0.0) * job.nodes * tasks / 1024,
         "power_kw": estimate.power_w / 1000,
     }
-    for resource, prices in outlook.prices_g_per_h.get(location.name, {}).items():
-        amount = amounts[resource]
+    due = outlook.prices_g_per_h.get(location.name, {})
+    for resource, amount in amounts.items():
+        prices = due.get(resource, [])
         if amount and any(prices):
             total = [sum_ + amount * p for sum_, p in zip(total or [0.0] * len(prices), prices, strict=True)]
     if total is None:

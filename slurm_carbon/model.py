@@ -95,6 +95,7 @@ class Cluster(NamedTuple):
     slurm_conf: str = ""  # asks its controller without slurmdbd; empty: by -M
     controllers: tuple[tuple[str, int], ...] = ()  # (host, port): where to look whether it is alive
     licenses: tuple[tuple[str, int], ...] = ()
+    federation: str = ""  # slurmctld itself can send jobs to another cluster of the same one
 
 
 class Power(NamedTuple):

@@ -16,18 +16,6 @@ SAME = 1e-9  # relative: what floating point cannot tell apart is no reason to w
 PERISHES_S = 3600.0  # how fast a congestion price falls as its slot comes near; chosen with `scripts/bench planner`
 
 
-def rate_g_per_s(intensity: Intensity, estimate: Estimate, price_g_per_h: list[float]) -> Running:
-    """What the run costs each second of each slot: emissions, and the congestion price where there is one.
-
-    `price_g_per_h` has one value a slot, for this job's whole use of resources; empty means zero everywhere.
-    """
-    g_per_s = estimate.power_w / 3.6e6  # for one g/kWh
-    rates = [value * g_per_s for value in intensity.mean_g_per_kwh]
-    if price_g_per_h:
-        rates = [rate + price / 3600 for rate, price in zip(rates, price_g_per_h, strict=True)]
-    return Running(intensity.start_epoch_s, intensity.slot_s, rates, intensity.beyond_g_per_kwh * g_per_s)
-
-
 def still_due(price_g_per_h: list[float], start_epoch_s: int, slot_s: int, now_epoch_s: int) -> list[float]:
     """What is left of a congestion price at the time of a submission, slot by slot.
 
@@ -66,18 +54,21 @@ def best_start(
     that leaves no start, the cost is infinite.
     """
     run_s = estimate.run_time_s
-    cost = rate_g_per_s(intensity, estimate, price_g_per_h or [])
-    at = cost.at
+    g_per_s = estimate.power_w / 3.6e6  # for one g/kWh
+    carbon = Running(intensity.start_epoch_s, intensity.slot_s, intensity.mean_g_per_kwh, intensity.beyond_g_per_kwh).at
+    prices = [price / 3600 for price in price_g_per_h or []]
+    price_g = Running(intensity.start_epoch_s, intensity.slot_s, prices, 0.0).at if prices else None
     full = None if room is None else list(accumulate((not free for free in room), initial=0))
-    best_s, best_g = window.earliest_epoch_s, float("inf")
+    best_s, best_g, emissions_g = window.earliest_epoch_s, float("inf"), float("inf")
     for t in starts(window, run_s, intensity.start_epoch_s, intensity.slot_s, len(intensity.mean_g_per_kwh)):
         if full is not None and _taken(full, t - intensity.start_epoch_s, run_s, intensity.slot_s):
             continue
-        g = at(t + run_s) - at(t) + delay_g_per_h * (t - window.earliest_epoch_s) / 3600
+        emitted_g = (carbon(t + run_s) - carbon(t)) * g_per_s
+        g = emitted_g + delay_g_per_h * (t - window.earliest_epoch_s) / 3600
+        if price_g:
+            g += price_g(t + run_s) - price_g(t)
         if g < best_g * (1 - SAME):
-            best_s, best_g = t, g
-    plain = not price_g_per_h and not delay_g_per_h and room is None
-    emissions_g = best_g if plain else estimate.energy_kwh * intensity.over_run(best_s, run_s)
+            best_s, best_g, emissions_g = t, g, emitted_g
     return Placement(location, best_s, estimate, emissions_g, best_g)
 
 

@@ -106,7 +106,7 @@ def why_not_there(
     if wishes.locations is not None and not _is_named(location, wishes.locations):
         return "not among the locations you named"
     if partition.cluster != home.cluster:
-        if job.clusters:
+        if job.clusters and partition.cluster not in job.clusters:
             return f"--clusters={','.join(job.clusters)} was given"
         if job.tied:
             return job.tied

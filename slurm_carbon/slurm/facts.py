@@ -1,6 +1,6 @@
 """What Slurm says of its clusters: partitions, nodes, licences, controllers.
 
-Read by the slow plane, four short calls a cluster, from `scontrol show -o`: the one form that has been the same from
+Read by the slow plane, five short calls a cluster, from `scontrol show -o`: the one form that has been the same from
 22.05 to 26.05 (`scontrol --json` does not exist in 22.05, and its schema changes with each release).
 """
 
@@ -19,7 +19,7 @@ TIMEOUT_S = 20.0
 _OUT_OF_SERVICE = frozenset(
     ["DOWN", "DRAIN", "DRAINED", "DRAINING", "FAIL", "FAILING", "FUTURE", "INVAL", "NOT_RESPONDING", "NO_RESPOND"]
 )
-SHOWN = ("config", "partition", "node", "lic")
+SHOWN = ("config", "partition", "node", "lic", "federation")
 
 
 class Facts(NamedTuple):
@@ -51,8 +51,10 @@ def read(runner: Runner, cluster: str, slurm_conf: str, filesystem: str) -> Fact
     return parse(cluster, slurm_conf, filesystem, *texts)
 
 
-def parse(cluster: str, slurm_conf: str, filesystem: str, config: str, partition: str, node: str, lic: str) -> Facts:
-    """The facts in the four texts. Raises CommandError for a text that says nothing of this cluster."""
+def parse(
+    cluster: str, slurm_conf: str, filesystem: str, config: str, partition: str, node: str, lic: str, federation: str
+) -> Facts:
+    """The facts in the five texts. Raises CommandError for a text that says nothing of this cluster."""
     values = dict(settings(config))
     name = values.get("ClusterName", "")
     if name != cluster:
@@ -62,7 +64,7 @@ def parse(cluster: str, slurm_conf: str, filesystem: str, config: str, partition
     licenses = tuple((row["LicenseName"], int(row.get("Total", "0"))) for row in _rows(lic) if "LicenseName" in row)
     nodes = list(_rows(node))
     return Facts(
-        Cluster(cluster, filesystem, slurm_conf, controllers, licenses),
+        Cluster(cluster, filesystem, slurm_conf, controllers, licenses, _federation(federation)),
         values.get("SLURM_VERSION", ""),
         tuple(_partition(cluster, row, nodes, values) for row in _rows(partition) if "PartitionName" in row),
     )
@@ -81,6 +83,12 @@ def _rows(text: str) -> Iterator[dict[str, str]]:
     for line in text.splitlines():
         if "=" in line:
             yield dict(word.split("=", 1) for word in line.split() if "=" in word)
+
+
+def _federation(text: str) -> str:
+    """The name in the first line, `Federation: NAME`; without one nothing or a sentence is printed."""
+    first, _, name = text.partition("\n")[0].partition(":")
+    return name.strip() if first == "Federation" else ""
 
 
 def _host(text: str) -> str:

@@ -56,7 +56,7 @@ def test_wrong_cluster_is_not_believed() -> None:
 def test_nodes_out_of_service_do_not_count(state: str, counts: int) -> None:
     """A node that is down or drained runs nothing; one that merely sleeps is woken by Slurm."""
     node = f"NodeName=n1 CPUTot=4 RealMemory=100 AvailableFeatures=(null) Gres=(null) State={state} Partitions=p\n"
-    found = facts.parse("a", "", "", "ClusterName = a\n", "PartitionName=p State=UP\n", node, "No licenses\n")
+    found = facts.parse("a", "", "", "ClusterName = a\n", "PartitionName=p State=UP\n", node, "No licenses\n", "")
     assert len(found.partitions[0].shapes) == counts
 
 
@@ -71,7 +71,7 @@ def test_nodes_out_of_service_do_not_count(state: str, counts: int) -> None:
 def test_gres_with_sockets(gres: str, expected: tuple[tuple[str, int], ...]) -> None:
     """The sockets behind a GRES are not part of its count."""
     node = f"NodeName=n1 CPUTot=4 RealMemory=100 Gres={gres} State=IDLE Partitions=p\n"
-    found = facts.parse("a", "", "", "ClusterName = a\n", "PartitionName=p\n", node, "")
+    found = facts.parse("a", "", "", "ClusterName = a\n", "PartitionName=p\n", node, "", "")
     assert found.partitions[0].shapes[0].gres == expected
 
 

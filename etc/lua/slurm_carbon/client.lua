@@ -1,0 +1,119 @@
+--- client: the hook in the user's sbatch (cli_filter)
+
+local M = ...
+local client, units, outlook, wishes, jobs, decide, record, hook = M.client, M.units, M.outlook, M.wishes, M.jobs, M.decide, M.record, M.hook
+local format = string.format
+
+local ESCAPES = {n = "\n", t = "\t", r = "\r", b = "\b", f = "\f"}
+
+--- A text in quotes that begins at a position of a JSON document, and the position behind it.
+function client.json_text(json, at)
+  local to = at
+  repeat
+    to = json:find('["\\]', to + 1)
+    local escaped = to and json:sub(to, to) == "\\"
+    if escaped then to = to + 1 end
+  until not escaped
+  local text = json:sub(at + 1, (to or #json) - 1):gsub("\\u%x%x%x%x", "?")
+  return text:gsub("\\(.)", function(c) return ESCAPES[c] or c end), (to or #json) + 1
+end
+
+--- The texts of a flat JSON object by name, as slurm.json_cli_options prints it, and those of its one list.
+function client.options_of(json)
+  local options, words, at = {}, {}, json:find('"', 1, true)
+  while at do
+    local name, value
+    name, at = client.json_text(json, at)
+    at = json:find("[^%s:]", at)
+    if json:sub(at, at) == "[" then
+      at = at + 1
+      while json:find('^[%s,]*"', at) do
+        words[#words + 1], at = client.json_text(json, json:find('"', at, true))
+      end
+    else
+      value, at = client.json_text(json, at)
+      options[name] = value
+    end
+    at = json:find('"', at, true)
+  end
+  return options, words
+end
+
+--- The beginning of a script, if it can be read without taking anything from sbatch.
+function client.script_of(path)
+  if not path or path:find("^/dev/") or path:find("^/proc/") then return "" end
+  local file, _, code = outlook.open(path)
+  if not file and code == 13 then file = io.open(path, "r") end
+  if not file then return "" end
+  local text = file:seek("end") and file:seek("set", 0) and file:read(M.SCRIPT_BYTES)
+  file:close()
+  return text or ""
+end
+
+--- Whether sbatch was given several components, or the script has them.
+function client.is_heterogeneous(words)
+  local file = io.open("/proc/self/cmdline", "r")
+  local line = file and file:read(M.SCRIPT_BYTES) or ""
+  if file then file:close() end
+  local set = units.set(words)
+  return line:find("%z:%z") ~= nil or set.hetjob or set.packjob
+end
+
+--- One submission in the user's sbatch. What slurmctld's hook cannot see and has to leave alone gets the begin time `now`.
+function client.on_pre_submit(settings, options, offset)
+  if options["type"] ~= "sbatch" or (offset or 0) ~= 0 then return end
+  local given, argv = client.options_of(slurm.json_cli_options(options))
+  local now, cluster = os.time(), slurm.CLUSTER_NAME or ""
+  if given["test-only"] then return end
+  local hidden = not given.begin and (given.deadline or given.wait or given["cluster-constraint"])
+  local in_script, words, wrong = wishes.of_script(given.wrap and "" or client.script_of(argv[1]), now)
+  if client.is_heterogeneous(words) then return end
+  if hidden and not given.dependency then options.begin = "now" end
+  if hidden or hook.is_decided(os.getenv) or hook.is_stopped(settings.outlook) then return end
+
+  local o = hook.outlook(settings.outlook, now, function(path) return io.open(path, "r") end)
+  local ok, problem = pcall(function()
+    local job = jobs.of_options(given)
+    local name = os.getenv("USER") or ""
+    local owner = {name = name, is_root = name == "root", open = {}}
+    local home = decide.home_of(job, o, cluster)
+    if home then owner.open[home.cluster .. "/" .. home.name] = true end
+    local mode = hook.mode(o, owner, job, cluster)
+    if mode ~= "enforce" and mode ~= "advise" then return end
+    local asked = hook.asked(os.getenv, in_script, wrong, job, owner, o, now)
+    local decision = decide.decide(job, owner, asked, o, cluster, now)
+    local chosen = decision.chosen
+    if not chosen or chosen.location.cluster == (job.clusters[1] or cluster) then return end -- slurmctld's hook will do that
+    if mode == "advise" then
+      slurm.log_info("%s", "slurm-carbon: " .. record.line(decision, true))
+      return
+    end
+    local changes, comment = hook.changes(chosen, now, job, o, cluster), record.comment(job.comment, decision)
+    if comment then options.comment = comment end
+    if changes.begin then options.begin = format("uts%.0f", changes.begin) end
+    if changes.partition then options.partition = changes.partition end
+    if changes.clusters then options.clusters = changes.clusters end
+    if job.wants_words then slurm.log_info("%s", "slurm-carbon: " .. record.line(decision)) end
+  end)
+  if not ok and not (type(problem) == "table" and problem.mistake) then error(problem, 0) end
+end
+
+--- Call from the end of cli_filter.lua.
+function client.install(settings)
+  local site = slurm_cli_pre_submit
+  function slurm_cli_pre_submit(options, offset)
+    local code = slurm.SUCCESS
+    if site then code = site(options, offset) end
+    if code == nil or code == slurm.SUCCESS then client.quietly(client.on_pre_submit, settings, options, offset) end
+    return code
+  end
+  for _, name in ipairs({"slurm_cli_setup_defaults", "slurm_cli_post_submit"}) do
+    if not _G[name] then _G[name] = function() return slurm.SUCCESS end end
+  end
+end
+
+--- Run a function of ours in a user's command, where trouble is nothing that he could help.
+function client.quietly(what, ...)
+  local ok = pcall(what, ...)
+  return ok
+end

@@ -1,0 +1,242 @@
+--- hook: what Slurm calls
+
+local M = ...
+local hook, units, outlook, wishes, jobs, policy, decide, record = M.hook, M.units, M.outlook, M.wishes, M.jobs, M.policy, M.decide, M.record
+local huge, max, min = math.huge, math.max, math.min
+local format = string.format
+
+local SAY_AGAIN_S = 60
+hook.state = {said = {}, said_at = {}}
+local state = hook.state
+
+--- One line in the log for each kind of trouble, until it has changed or is over, and not more than one a minute.
+function hook.say(kind, text, now)
+  if state.said[kind] == text or now - (state.said_at[kind] or -huge) < SAY_AGAIN_S then return end
+  state.said[kind], state.said_at[kind] = text, now
+  slurm.log_error("%s", "slurm-carbon: " .. record.plain(text))
+end
+
+--- Say that a trouble is over, if there was one.
+function hook.over(kind, text)
+  if not state.said[kind] then return end
+  state.said[kind], state.said_at[kind] = nil, nil
+  slurm.log_info("%s", "slurm-carbon: " .. text)
+end
+
+--- Run a function of ours; whatever happens in it, the job goes on as it is.
+function hook.guarded(what, ...)
+  local ok, problem = pcall(what, ...)
+  if ok then return problem end
+  local now = os.time()
+  if type(problem) == "table" and problem.outlook then
+    pcall(hook.say, "outlook", "no job is placed: outlook " .. state.path .. ": " .. problem.outlook, now)
+  else
+    pcall(hook.say, "error", "jobs are left as they are: " .. tostring(type(problem) == "table" and problem.mistake or problem), now)
+  end
+  return nil
+end
+
+--- Whether an operator has touched the file `stop` beside the outlook.
+function hook.is_stopped(path)
+  local file, _, code = outlook.open(path:gsub("[^/]*$", "") .. "stop")
+  if file then file:close() end
+  return code ~= 2 -- no such file; what cannot be opened is there
+end
+
+--- The outlook of now. Raises what is wrong with it.
+function hook.outlook(path, now, open)
+  state.path = path
+  state.seen = outlook.read(path, state.seen, open)
+  if state.seen.problem then outlook.broken("%s", state.seen.problem) end
+  outlook.check_age(state.seen.outlook, now)
+  hook.over("outlook", "jobs are placed again: the outlook is good")
+  return state.seen.outlook
+end
+
+--- What is done with the jobs of this user, account, QOS and partition: the first of them that has a mode, else the site's.
+function hook.mode(o, owner, job, home_cluster)
+  local partition = job.partitions[1] or (o.defaults[home_cluster] or {}).name
+  for _, key in ipairs({"user:" .. owner.name, "account:" .. job.account, "qos:" .. job.qos, "partition:" .. (partition or "")}) do
+    if o.hook[key] then return o.hook[key] end
+  end
+  return o.hook.mode
+end
+
+--- Whether csbatch has decided on this very submission: its word holds for the shell or job that it was given in.
+function hook.is_decided(get) return get("SLURM_CARBON_DECIDED") == (get("SLURM_JOB_ID") or "0") end
+
+--- Why locations of other clusters are out of reach, and whether any is not: those of the same federation can be given a job.
+function hook.out_of_reach(o, cluster)
+  local ruled_out, federation = {}, o.clusters[cluster] and o.clusters[cluster].federation or ""
+  for _, location in ipairs(o.locations) do
+    local other = o.clusters[location.cluster]
+    if location.cluster ~= cluster and (federation == "" or not other or other.federation ~= federation) then
+      ruled_out[location.name] = "slurmctld can give jobs only to clusters of its federation"
+    end
+  end
+  return ruled_out, federation ~= ""
+end
+
+--- What has to be set so that a placement is carried out by the slurmctld or sbatch of a cluster.
+function hook.changes(chosen, now, job, o, cluster)
+  local where, changes = chosen.location, {}
+  if chosen.start > now then changes.begin = chosen.start end
+  if where.cluster ~= cluster then changes.clusters = where.cluster end
+  local default = o.defaults[where.cluster]
+  if #job.partitions == 0 and not (default and default.name == where.partition) then changes.partition = where.partition end
+  return changes
+end
+
+--- Decide on a job that slurmctld describes. Returns the decision and what to set.
+function hook.decide(job, owner, asked, o, cluster, now, is_sibling)
+  if job.fixed == "" and (#job.clusters > 1 or job.clusters[1] == "all") then
+    return hook.steer(job, owner, asked, o, cluster, now)
+  end
+  local ruled_out, federated = hook.out_of_reach(o, cluster)
+  if is_sibling then job.clusters, job.tied = {}, "its cluster was chosen where it was submitted" end
+  local decision = decide.decide(job, owner, asked, o, cluster, now, ruled_out)
+  local chosen = decision.chosen
+  if not chosen then return decision, {} end
+  if chosen.location.cluster == cluster or not federated then return decision, hook.changes(chosen, now, job, o, cluster) end
+
+  -- the hook of the other cluster will see only what was submitted: what it will make of it is what counts
+  local tied = setmetatable({clusters = {}, tied = "its cluster was chosen where it was submitted"}, {__index = job})
+  local there = decide.decide(tied, owner, asked, o, chosen.location.cluster, now)
+  local placed = there.chosen or there.baseline
+  if placed and policy.worth(placed, decision.baseline, o.policy, placed.start > now and placed.location.zone.captured) then
+    decision.chosen = placed
+    local changes = hook.changes(placed, now, job, o, cluster)
+    changes.partition = nil
+    return decision, changes
+  end
+  decision = decide.decide(tied, owner, asked, o, cluster, now)
+  return decision, decision.chosen and hook.changes(decision.chosen, now, job, o, cluster) or {}
+end
+
+--- The clusters of the outlook that a list of names stands for, sorted; nil where one is not in it.
+function hook.named_clusters(names, o)
+  local found, all = {}, names[1] == "all"
+  for name in pairs(o.clusters) do
+    if all or units.set(names)[name] then found[#found + 1] = name end
+  end
+  table.sort(found)
+  return #found > 1 and (all or #found == #names) and found or nil
+end
+
+--- `sbatch -M a,b,c` asks the hook of each cluster and takes the earliest start: all of them make the same choice, and all but
+-- the chosen one offer to start after it. What counts as plain sbatch is the cleanest of them at once.
+function hook.steer(job, owner, asked, o, cluster, now)
+  local named = hook.named_clusters(job.clusters, o)
+  if not named then return {reason = jobs.SEVERAL}, {} end
+  job.clusters = named
+  local decision, dirtiest
+  for _, name in ipairs(named) do
+    local as_home = setmetatable({clusters = {name}}, {__index = job})
+    local home = decide.decide(as_home, owner, asked, o, name, now)
+    if not home.baseline then return home, {} end
+    if not decision or home.baseline.cost_g < decision.baseline.cost_g then decision = home end
+    if not dirtiest or home.baseline.cost_g > dirtiest.cost_g then dirtiest = home.baseline end
+  end
+  local from = decision.baseline.location.cluster
+  local order = {from}
+  for _, name in ipairs(named) do
+    if name ~= from then order[#order + 1] = name end
+  end
+  decision = decide.decide(setmetatable({clusters = order}, {__index = job}), owner, asked, o, from, now)
+  local chosen = decision.chosen or (policy.worth(decision.baseline, dirtiest, o.policy) and decision.baseline)
+  if not chosen then return decision, {} end
+  decision.chosen = chosen
+  if chosen.location.cluster == cluster then
+    local changes = hook.changes(chosen, now, job, o, cluster)
+    return decision, changes
+  end
+  local begin = chosen.start + M.STEER_S
+  for _, alternative in ipairs(decision.alternatives) do
+    local placed = alternative.best
+    if placed and placed.location.cluster == cluster then begin = max(begin, min(placed.start, decision.latest)) end
+  end
+  decision.chosen, decision.reason = nil, format("of the clusters named, %s is better", chosen.location.cluster)
+  return decision, {begin = begin}
+end
+
+--- The job, who owns it and what its mode is, as slurmctld describes it.
+function hook.described(description, partitions, words, is_component, o, cluster)
+  local owner = {name = description.user_name or "", is_root = description.user_id == 0, open = {}}
+  for name in pairs(partitions or {}) do owner.open[cluster .. "/" .. name] = true end
+  local job = jobs.of_description(description, words)
+  if is_component then job.fixed = jobs.FIXED_BY["het-job"] end
+  return job, owner, hook.mode(o, owner, job, cluster)
+end
+
+--- What the owner asks for, in the environment and in the script. Raises a mistake.
+function hook.asked(get, in_script, wrong, job, owner, o, now)
+  local of_environment = wishes.of_environment(get, now)
+  if wrong then units.mistake(wrong) end
+  local asked = wishes.merged(of_environment, in_script)
+  if asked.off and not policy.may_opt_out(o.policy, owner, job.account) then asked.off = nil end
+  job.wants_words = asked.verbose or asked.explain
+  return asked
+end
+
+--- One submission, as slurmctld describes it.
+function hook.on_submit(settings, description, partitions, submit_uid)
+  if not description.script then return end -- srun, salloc: somebody is waiting
+  local now, cluster = os.time(), slurm.CLUSTER_NAME
+  if hook.is_stopped(settings.outlook) then
+    hook.say("stop", "no job is placed: there is a file `stop` beside the outlook", now)
+    return
+  end
+  hook.over("stop", "jobs are placed again: the file `stop` is gone")
+  local o = hook.outlook(settings.outlook, now)
+  local variables = description.environment
+  local function get(name) return variables and variables[name] end
+  local offset, _, federated = jobs.value(description.het_job_offset), hook.out_of_reach(o, cluster)
+  local is_sibling = federated and offset == 0 and submit_uid ~= description.user_id
+  local in_script, words, wrong = wishes.of_script(description.script:sub(1, M.SCRIPT_BYTES), now)
+
+  local job, owner, mode, decision
+  local changes = {}
+  local ok, problem = pcall(function()
+    job, owner, mode = hook.described(description, partitions, words, offset and not is_sibling, o, cluster)
+    if hook.is_decided(get) then job.fixed = "csbatch has decided" end
+    if mode == "off" then return end
+    decision, changes = hook.decide(job, owner, hook.asked(get, in_script, wrong, job, owner, o, now), o, cluster, now, is_sibling)
+  end)
+  if not ok then
+    if type(problem) ~= "table" or not problem.mistake then error(problem, 0) end
+    decision = {reason = problem.mistake}
+    job = job or {}
+    job.wants_words = true
+  end
+  mode = mode or o.hook.mode
+  if mode ~= "off" then hook.apply(description, decision, changes, job, mode, o, now) end
+end
+
+--- Set the fields of a job, as far as its mode allows, and leave the record.
+function hook.apply(description, decision, changes, job, mode, o, now)
+  local json = record.json(decision, mode, o, now)
+  local line = (mode == "advise" or (mode == "enforce" and job.wants_words)) and record.line(decision, mode == "advise")
+  local comment = mode == "enforce" and decision.chosen and record.comment(job.comment, decision)
+  if (description.admin_comment or "") == "" then description.admin_comment = json end
+  if mode == "enforce" then
+    if changes.begin then description.begin_time = changes.begin end
+    if changes.partition then description.partition = changes.partition end
+    if changes.clusters then description.clusters = changes.clusters end
+    if comment then description.comment = comment end
+  end
+  if line then slurm.log_user("%s", "slurm-carbon: " .. line) end
+end
+
+--- Call from the end of job_submit.lua: what the site's own script accepts is placed afterwards.
+function hook.install(settings)
+  local site = slurm_job_submit
+  function slurm_job_submit(description, partitions, submit_uid)
+    local code = slurm.SUCCESS
+    if site then code = site(description, partitions, submit_uid) end
+    if code == nil or code == slurm.SUCCESS then hook.guarded(hook.on_submit, settings, description, partitions, submit_uid) end
+    return code
+  end
+  if not slurm_job_modify then
+    function slurm_job_modify() return slurm.SUCCESS end
+  end
+end
