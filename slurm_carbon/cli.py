@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Sequence
 
-from slurm_carbon import __version__, cli_forecast
+from slurm_carbon import __version__, cli_forecast, cli_hook
 from slurm_carbon.errors import ConfigError, Error, UsageError
 
 
@@ -36,7 +36,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="slurm-carbon", description="Carbon-aware placement of Slurm jobs.")
     parser.add_argument("--version", action="version", version=f"slurm-carbon {__version__}")
     parser.add_argument("--config", metavar="FILE", help="the configuration (default: $SLURM_CARBON_CONFIG, or the site's)")
-    nouns = parser.add_subparsers(required=True, metavar="outlook | forecast | plan | config")
+    nouns = parser.add_subparsers(required=True, metavar="outlook | forecast | plan | hook | config")
 
     outlook = nouns.add_parser("outlook", help="the published forecast and facts that jobs are placed by")
     verbs = outlook.add_subparsers(required=True, metavar="refresh | show | plot")
@@ -54,6 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     plot.set_defaults(run=_plot)
 
     cli_forecast.add_to(nouns)
+    cli_hook.add_to(nouns)
 
     plan = nouns.add_parser("plan", help="place the tasks of a file together over locations and time")
     plan.add_argument("file", metavar="FILE", help="tasks and locations, TOML or JSON: see etc/examples/plan.toml")
@@ -80,18 +81,6 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _config_path(words: argparse.Namespace) -> str:
-    from slurm_carbon.config import SITE_FILE
-
-    return words.config or os.environ.get("SLURM_CARBON_CONFIG") or SITE_FILE
-
-
-def _outlook_path(words: argparse.Namespace) -> str:
-    from slurm_carbon.config import load
-
-    return os.environ.get("SLURM_CARBON_OUTLOOK") or load(_config_path(words)).outlook.file
-
-
 def _refresh(words: argparse.Namespace) -> int:
     from slurm_carbon import config as configs
     from slurm_carbon import luaform, refresh
@@ -99,7 +88,7 @@ def _refresh(words: argparse.Namespace) -> int:
     from slurm_carbon.slurm import facts, recorded
     from slurm_carbon.slurm.command import Runner
 
-    config = configs.load(_config_path(words))
+    config = configs.load(configs.config_path(words.config))
     runner = recorded.player(words.facts) if words.facts else Runner()
     if words.record_facts:
         recorded.record(runner, [c for s in config.sites for c in facts.commands(s.name, s.slurm_conf)], words.record_facts)
@@ -115,9 +104,10 @@ def _refresh(words: argparse.Namespace) -> int:
 
 def _show(words: argparse.Namespace) -> int:
     from slurm_carbon import outlook as outlooks
+    from slurm_carbon.config import outlook_path
     from slurm_carbon.report import text
 
-    path, now = _outlook_path(words), int(time.time())
+    path, now = outlook_path(words.config), int(time.time())
     outlook = outlooks.read(path, now)
     if words.json:
         print(json.dumps(outlooks.encode(outlook), indent=1))
@@ -129,11 +119,12 @@ def _show(words: argparse.Namespace) -> int:
 def _plot(words: argparse.Namespace) -> int:
     from slurm_carbon import marks
     from slurm_carbon import outlook as outlooks
+    from slurm_carbon.config import outlook_path
     from slurm_carbon.report import plots
     from slurm_carbon.units import duration_s
 
     now = int(time.time())
-    outlook = outlooks.read(_outlook_path(words), now)
+    outlook = outlooks.read(outlook_path(words.config), now)
     mark = None
     if words.mark is not None:
         mark = marks.read(words.mark)[1]
@@ -190,18 +181,18 @@ def _plan(words: argparse.Namespace) -> int:
 
 
 def _config_show(words: argparse.Namespace) -> int:
-    from slurm_carbon.config import load, render
+    from slurm_carbon.config import config_path, load, render
 
-    print(render(load(_config_path(words))), end="")
+    print(render(load(config_path(words.config))), end="")
     return 0
 
 
 def _config_check(words: argparse.Namespace) -> int:
     from slurm_carbon import refresh
-    from slurm_carbon.config import load
+    from slurm_carbon.config import config_path, load
     from slurm_carbon.slurm.command import Runner
 
-    path = _config_path(words)
+    path = config_path(words.config)
     config = load(path)
     outlook, problems = refresh.outlook(config, int(time.time()), Runner())
     for said in problems + refresh.incomparable(outlook.zones):

@@ -47,9 +47,9 @@ def add_to(nouns: Any) -> None:
 
 
 def _config(words: argparse.Namespace) -> "Config":
-    from slurm_carbon.config import SITE_FILE, load
+    from slurm_carbon.config import config_path, load
 
-    return load(words.config or os.environ.get("SLURM_CARBON_CONFIG") or SITE_FILE)
+    return load(config_path(words.config))
 
 
 def _zone(config: "Config", name: str) -> "Zone":

@@ -215,6 +215,16 @@ CLUSTER = (
 )
 
 
+def config_path(given: str | None) -> str:
+    """The configuration file: the one given, else $SLURM_CARBON_CONFIG, else the site's."""
+    return given or os.environ.get("SLURM_CARBON_CONFIG") or SITE_FILE
+
+
+def outlook_path(given: str | None) -> str:
+    """The published outlook: $SLURM_CARBON_OUTLOOK, else what the configuration says. Raises ConfigError."""
+    return os.environ.get("SLURM_CARBON_OUTLOOK") or load(config_path(given)).outlook.file
+
+
 def load(path: str) -> Config:
     """The configuration in a file. Raises ConfigError with the file, the key and what is allowed."""
     if os.path.exists(path) and not os.path.isfile(path):
@@ -309,7 +319,11 @@ def render(config: Config) -> str:
     lines += ["# What is allowed, and what is worth it.", "[policy]", *_render(POLICY, policy)]
     lines += ["# The file that csbatch and the hook decide by.", "[outlook]", *_render(OUTLOOK, outlook)]
     hook = {"mode": config.hook["mode"], "modes": {who: mode for who, mode in config.hook.items() if who != "mode"}}
-    lines += ["# What the submit hook does with the jobs of plain sbatch, once it is installed.", "[hook]", *_render(HOOK, hook)]
+    lines += [
+        "# What the submit hook does with the jobs of plain sbatch, once it is installed.",
+        "[hook]",
+        *_render(HOOK, hook),
+    ]
     kept = {"max_age": _short(config.forecasts.max_age_s), "directory": config.forecasts.directory}
     if kept["directory"] == default_directory(config.outlook.file):
         kept["directory"] = ""

@@ -6,6 +6,7 @@
     ├── OutlookError       the published outlook is missing, broken, stale or from the future
     ├── ForecastError      a provider had no usable series for a zone
     ├── PlanError          a problem that no plan can be made from: numbers missing, not finite or of the wrong shape
+    ├── HookError          the submit hook cannot be installed, checked or tried
     └── CommandError       a Slurm command could not be run, took too long, or failed
 
 `csbatch` lets a UsageError through to the user and answers every other failure with a plain submission.
@@ -34,6 +35,10 @@ class ForecastError(Error):
 
 class PlanError(Error):
     """A planning problem that makes no sense."""
+
+
+class HookError(Error):
+    """What is in the way of the submit hook."""
 
 
 class CommandError(Error):

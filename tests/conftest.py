@@ -17,6 +17,10 @@ import pytest
 ROOT = Path(__file__).parent.parent
 SHARED = ROOT.parent / "shared"
 CLUSTER_SCRIPT = ROOT / "scripts" / "cluster"
+ZONES = {"alpha": "DE", "beta": "GB", "gamma": "FR"}
+SECOND_SLURM = Path(os.environ.get("SLURM_CARBON_SECOND_SLURM", "/var/tmp/slurmlab/trixie"))
+# for `params` of a fixture that hands `request.param` on to `start_lab` as its version
+VERSIONS = ["22.05", pytest.param("24.11", marks=pytest.mark.second_slurm)]
 
 
 @pytest.fixture(scope="session")
@@ -38,12 +42,14 @@ class Done:
 
 @dataclass
 class Lab:
-    """Two real clusters, alpha (zone DE) and beta (zone GB), and csbatch installed beside them."""
+    """Real clusters, each in its zone of ZONES, and csbatch installed beside them."""
 
     folder: Path
     bin: Path
     fake_clock: bool = False
     extra: dict[str, str] = field(default_factory=dict)
+    clusters: tuple[str, ...] = ("alpha", "beta")
+    version: str = "22.05"
 
     @property
     def site(self) -> Path:
@@ -80,7 +86,8 @@ class Lab:
     ) -> Done:
         """Run a command as a user of a cluster, in an environment of nothing but what a login gives it.
 
-        Further environment variables by keyword; None takes one away.
+        Further environment variables by keyword; None takes one away. With a second Slurm the command runs outside its
+        chroot all the same, and finds its clients on PATH.
         """
         variables: dict[str, str] = {
             "PATH": f"{self.bin}:/usr/bin:/bin",
@@ -144,7 +151,7 @@ class Lab:
 
     def cancel_all(self) -> None:
         """Leave no job behind."""
-        for cluster in ("alpha", "beta"):
+        for cluster in self.clusters:
             for user in ("root", "user1", "user2"):
                 done = self.run("scancel", "-u", user, user=None, cluster=cluster)
                 assert done.code == 0, done.err
@@ -200,16 +207,24 @@ def installed() -> Iterator[Path]:
         shutil.rmtree(tmp)
 
 
-def _lab(installed: Path, name: str, *up: str) -> Iterator[Lab]:
+def start_lab(
+    installed: Path, name: str, *up: str, clusters: tuple[str, ...] = ("alpha", "beta"), version: str = "22.05"
+) -> Iterator[Lab]:
+    """Clusters with an outlook, ended afterwards: `yield from` it in a fixture. 22.05 is this machine's own Slurm."""
     if os.geteuid() != 0:
         pytest.skip("real Slurm needs root")
-    lab = Lab(Path("/var/tmp") / f"sc-{name}-{os.getpid()}", installed, "--fake-clock" in up)
+    if version != "22.05":
+        if not (SECOND_SLURM / "usr/sbin/slurmctld").exists():
+            pytest.skip(f"no second Slurm in {SECOND_SLURM}: ../shared/lab/install.sh trixie, or set SLURM_CARBON_SECOND_SLURM")
+        up = (*up, "--root", str(SECOND_SLURM))
+    folder = Path("/var/tmp") / f"sc-{name}-{version}-{os.getpid()}"
+    lab = Lab(folder, installed, "--fake-clock" in up, clusters=clusters, version=version)
     lab.site.mkdir(mode=0o755)
     try:
-        lab.control("up", *up)
-        confs = [f"--slurm-conf={c}={lab.folder}/{c}/slurm.conf" for c in ("alpha", "beta")]
-        init = [installed / "slurm-carbon", "config", "init", "--zone", "alpha=DE", "--zone", "beta=GB"]
-        proposed = lab.run(*init, "--filesystem", "home", *confs, user=None)
+        lab.control("up", "--clusters", str(len(clusters)), *up)
+        zones = [f"--zone={c}={ZONES[c]}" for c in clusters]
+        confs = [f"--slurm-conf={c}={lab.folder}/{c}/slurm.conf" for c in clusters]
+        proposed = lab.run(installed / "slurm-carbon", "config", "init", *zones, "--filesystem", "home", *confs, user=None)
         assert proposed.code == 0, proposed.err
         lab.config.write_text(proposed.out.replace("/var/lib/slurm_carbon/outlook.json", str(lab.outlook)))
         lab.refresh()
@@ -222,13 +237,19 @@ def _lab(installed: Path, name: str, *up: str) -> Iterator[Lab]:
 @pytest.fixture(scope="session")
 def lab(installed: Path) -> Iterator[Lab]:
     """The two clusters on the real clock, for the whole session."""
-    yield from _lab(installed, "lab")
+    yield from start_lab(installed, "lab")
 
 
 @pytest.fixture(scope="module")
 def fake_lab(installed: Path) -> Iterator[Lab]:
     """Two clusters on the fake clock, for one module: `control("jump", "+13h")` sets it ahead."""
-    yield from _lab(installed, "fake", "--fake-clock")
+    yield from start_lab(installed, "fake", "--fake-clock")
+
+
+@pytest.fixture(scope="module")
+def three_clusters(installed: Path) -> Iterator[Lab]:
+    """Three clusters on the fake clock, for one module."""
+    yield from start_lab(installed, "three", "--fake-clock", clusters=("alpha", "beta", "gamma"))
 
 
 @pytest.fixture

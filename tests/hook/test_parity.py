@@ -63,7 +63,10 @@ def cases(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
             file.write(f"cases.outlooks[{number}] = [==[{luaform.text(outlook)}]==]\n")
             for _ in range(JOBS):
                 job, owner, wishes = worlds.job(rng), worlds.owner(rng), worlds.wishes(rng)
-                home, now = rng.choice([*outlook.clusters, *outlook.clusters, "alpha", "delta"]), worlds.NOW + rng.randint(-60, 7200)
+                home, now = (
+                    rng.choice([*outlook.clusters, *outlook.clusters, "alpha", "delta"]),
+                    worlds.NOW + rng.randint(-60, 7200),
+                )
                 ruled_out = {"beta/batch": "refused"} if rng.random() < 0.1 else {}
                 expected.append(_python((job, owner, wishes, outlook, home, now, ruled_out)))
                 file.write(

@@ -1,0 +1,1 @@
+"""The submit hook seen from outside: installing it, trying it, and reading what it has left on jobs."""

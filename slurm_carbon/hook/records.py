@@ -1,0 +1,82 @@
+"""The records that the hook leaves in admin_comment, read back: what it decided lately, where, and by which outlook.
+
+AdminComment can be written by slurmctld's plugins and by administrators only, but it is read here as data all the same.
+"""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator
+
+from slurm_carbon.errors import CommandError
+from slurm_carbon.light import NamedTuple
+from slurm_carbon.slurm.command import Command, Runner
+
+TIMEOUT_S = 30.0
+_IN_LINE = re.compile(r"\bJobId=(\d+)\b.*?\bAdminComment=(\{\"slurm_carbon\":.*?\}) ")
+
+
+class Record(NamedTuple):
+    """What the hook wrote down about one job, as far as the status needs it."""
+
+    version: str
+    mode: str
+    decided_epoch_s: int
+    outlook_epoch_s: int
+    outcome: str
+
+
+def commands(cluster: str, slurm_conf: str) -> list[Command]:
+    """Two calls: what slurmctld still has in memory, and what the accounting has of the jobs of the last hour that have ended."""
+    where = [] if slurm_conf else ["-M", cluster]
+    environment = {"SLURM_CONF": slurm_conf} if slurm_conf else {}
+    asked = [
+        ["scontrol", *where, "show", "job", "-o"],
+        ["sacct", *where, "-a", "-X", "-n", "-P", "-S", "now-1hours", "-E", "now", "-o", "JobID,AdminComment"],
+    ]
+    return [
+        Command(argv, f"decisions of the hook on {cluster}", environment=environment, timeout_s=TIMEOUT_S) for argv in asked
+    ]
+
+
+def read(runner: Runner, cluster: str, slurm_conf: str) -> list[Record]:
+    """The records of a cluster. Raises CommandError if slurmctld does not answer; without accounting it does with what it has."""
+    in_memory, accounted = commands(cluster, slurm_conf)
+    found: dict[str, str] = {}
+    done = runner.run(in_memory)
+    if done.exit_code:
+        raise CommandError(f"cluster {cluster}: {in_memory.argv[0]}: {done.complaint}")
+    for match in _IN_LINE.finditer(done.stdout.decode("utf-8", "replace")):
+        found[match[1]] = match[2]
+    done = runner.run(accounted)
+    for line in done.stdout.decode("utf-8", "replace").splitlines() if done.exit_code == 0 else ():
+        job_id, _, comment = line.partition("|")
+        found.setdefault(job_id, comment)
+    return list(_records(found.values()))
+
+
+def _records(texts: Iterable[str]) -> Iterator[Record]:
+    for text in texts:
+        try:
+            raw = json.loads(text)
+            record = Record(str(raw["slurm_carbon"]), str(raw["mode"]), int(raw["decided"]), int(raw["outlook"]), outcome(raw))
+        except (ValueError, KeyError, TypeError, OverflowError):
+            continue
+        yield record
+
+
+def outcome(raw: dict[str, object]) -> str:
+    """A decision in a few words that many jobs share: what was done, or the reason without names and figures."""
+    if "at" in raw:
+        later = raw.get("begin") != raw.get("decided")
+        elsewhere = raw.get("at") != raw.get("home")
+        return "later and elsewhere" if later and elsewhere else "elsewhere" if elsewhere else "later"
+    reason = str(raw["reason"])
+    return reason.partition(":")[2].strip() if ", where sbatch sends it" in reason else reason.partition(":")[0]
+
+
+def summary(records: Iterable[Record], since_epoch_s: int) -> tuple[Record | None, list[tuple[str, int]]]:
+    """The newest record, and how often each outcome was decided since then, the most frequent first."""
+    every = sorted(records, key=lambda record: record.decided_epoch_s)
+    recent = Counter(record.outcome for record in every if record.decided_epoch_s >= since_epoch_s)
+    return (every[-1] if every else None), recent.most_common()

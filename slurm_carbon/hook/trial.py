@@ -1,0 +1,85 @@
+"""What the hook would do with a job: the site's own script, run by Slurm's own Lua on a job as slurmctld would describe it."""
+
+import os
+
+from slurm_carbon.hook.interpreter import Interpreter
+from slurm_carbon.light import NamedTuple
+from slurm_carbon.model import Job
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+_DRIVER = os.path.join(os.path.dirname(__file__), "trial.lua")
+NO_VAL16, NO_VAL, INFINITE = 65534, 4294967294, 4294967295
+
+
+class Outcome(NamedTuple):
+    """What a script did with a job."""
+
+    code: str
+    changed: dict[str, str]
+    told_user: tuple[str, ...]
+    logged: tuple[str, ...]
+
+
+def description(
+    options: "Mapping[str, str]", job: Job, script: str, environment: "Mapping[str, str]", user: tuple[str, int, int], now: int
+) -> "dict[str, Any]":
+    """A job as slurmctld 22.05 describes it to a submit plugin: numbers that are not set have one of Slurm's values for that."""
+    prefix = "gres:"
+    limit_min = NO_VAL if job.time_limit_s is None else job.time_limit_s // 60
+
+    def number(name: str, unset: int) -> int:
+        return int(options[name]) if name in options else unset
+
+    def gpus(name: str) -> str | None:
+        return f"{prefix}gpu:{options[name]}" if name in options else None
+
+    per_node = ",".join(f"{prefix}{name}:{count}" for name, count in job.gres_per_node)
+    return {
+        "script": script, "environment": dict(environment), "user_name": user[0], "user_id": user[1], "group_id": user[2],
+        "account": options.get("account"), "qos": options.get("qos"), "partition": options.get("partition"),
+        "clusters": options.get("clusters"), "comment": options.get("comment"), "features": options.get("constraint"),
+        "licenses": options.get("licenses"), "dependency": options.get("dependency"), "reservation": options.get("reservation"),
+        "array_inx": options.get("array"), "req_nodes": options.get("nodelist"), "exc_nodes": options.get("exclude"),
+        "begin_time": now if "begin" in options else 0, "priority": 0 if "hold" in options else NO_VAL,
+        "time_limit": INFINITE if job.unlimited else limit_min, "het_job_offset": NO_VAL,
+        "min_nodes": job.nodes if "nodes" in options else NO_VAL, "max_nodes": NO_VAL if job.max_nodes is None else job.max_nodes,
+        "num_tasks": number("ntasks", NO_VAL), "cpus_per_task": number("cpus-per-task", NO_VAL16),
+        "ntasks_per_node": number("ntasks-per-node", NO_VAL16), "min_cpus": job.cpus,
+        "min_mem_per_node": job.memory_mb_per_node, "min_mem_per_cpu": job.memory_mb_per_cpu,
+        "tres_per_node": per_node or gpus("gpus-per-node"), "tres_per_task": gpus("gpus-per-task"), "tres_per_job": gpus("gpus"),
+        "cpus_per_tres": f"{prefix}gpu:{options['cpus-per-gpu']}" if "cpus-per-gpu" in options else None,
+        "shared": 0 if job.exclusive else NO_VAL16, "work_dir": os.getcwd(), "name": options.get("job-name"),
+    }  # fmt: skip
+
+
+def run(interpreter: Interpreter, script_path: str, cluster: str, partitions: list[str], job: "Mapping[str, Any]") -> Outcome:
+    """Run a job_submit.lua on a job. Raises HookError where it fails."""
+    trial = {"script": script_path, "cluster": cluster, "partitions": dict.fromkeys(partitions, True), "description": job}
+    with open(_DRIVER, encoding="utf-8") as file:
+        driver = file.read()
+    found = interpreter.evaluate(f"local trial = {literal(trial)}\n{driver}", "trial.lua")
+    rows = [row.split("\t", 2) for row in found.split("\n")]
+    return Outcome(
+        next((row[1] for row in rows if row[0] == "code"), "nil"),
+        {row[1]: row[2] for row in rows if row[0] == "set"},
+        tuple(row[1] for row in rows if row[0] == "user"),
+        tuple(row[1] for row in rows if row[0] == "log"),
+    )
+
+
+def literal(value: "Any") -> str:
+    """Any value as Lua source, whatever bytes are in its texts; what is None is left out."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int | float):
+        return repr(value)
+    if isinstance(value, str):
+        plain = (
+            chr(b) if 32 <= b < 127 and b not in b'"\\' else f"\\{b:03d}" for b in value.encode("utf-8", "surrogateescape")
+        )
+        return '"' + "".join(plain) + '"'
+    return "{" + ",".join(f"[{literal(k)}]={literal(v)}" for k, v in value.items() if v is not None) + "}"
