@@ -94,8 +94,10 @@ def _refresh(words: argparse.Namespace) -> int:
         recorded.record(runner, [c for s in config.sites for c in facts.commands(s.name, s.slurm_conf)], words.record_facts)
     outlook, problems = refresh.outlook(config, int(time.time()), runner)
     path = os.environ.get("SLURM_CARBON_OUTLOOK") or config.outlook.file
+    if luaform.is_installed(path):
+        outlook = outlook._replace(hook=config.hook)
+        luaform.publish(outlook, path)
     outlooks.write(outlook, path)
-    luaform.publish(outlook, path)
     for said in problems + refresh.incomparable(outlook.zones):
         print(f"slurm-carbon: {said}", file=sys.stderr)
     print(f"{path}: {len(outlook.locations)} locations in {len(outlook.zones)} zones, {len(outlook.clusters)} clusters")

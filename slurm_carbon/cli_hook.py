@@ -20,22 +20,18 @@ def add_to(nouns: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
     verbs = hook.add_subparsers(required=True, metavar="install | uninstall | status | test")
     install = verbs.add_parser("install", help="put the hook into job_submit.lua and cli_filter.lua, beside the slurm.conf")
     uninstall = verbs.add_parser("uninstall", help="take it out again")
+    status = verbs.add_parser("status", help="what runs where, the age of the outlook it sees, the decisions of the last hour")
+    status.set_defaults(run=_status)
+    test = verbs.add_parser("test", help="what the hook would do with a job, by the installed script in Slurm's own Lua")
+    for verb in (install, uninstall, status, test):
+        verb.add_argument("--slurm-conf", metavar="FILE", help="the slurm.conf (default: that of Slurm's commands)")
     for verb, run in ((install, _install), (uninstall, _uninstall)):
-        verb.add_argument(
-            "--slurm-conf", metavar="FILE", help="the slurm.conf (default: $SLURM_CONF, or where Slurm looks for it)"
-        )
         verb.add_argument("--dry-run", action="store_true", help="say what would be done, change nothing")
         verb.set_defaults(run=run)
     install.add_argument("--no-cli-filter", action="store_true", help="job_submit.lua only; see slurm_carbon_hook(7)")
     install.add_argument("--slurm-user", metavar="NAME", help="who slurmctld runs as (default: what slurm.conf says, or slurm)")
-    status = verbs.add_parser("status", help="what runs where, the age of the outlook it sees, the decisions of the last hour")
-    status.set_defaults(run=_status)
-    test = verbs.add_parser("test", help="what the hook would do with a job, by the installed script in Slurm's own Lua")
     test.add_argument("--user", metavar="NAME", help="who submits (default: you)")
-    test.add_argument("--slurm-conf", metavar="FILE", help="of the cluster (default: $SLURM_CONF, or where Slurm looks for it)")
-    test.add_argument(
-        "sbatch", nargs=argparse.REMAINDER, metavar="-- SBATCH-OPTIONS SCRIPT", help="as you would give them to sbatch"
-    )
+    test.add_argument("sbatch", nargs="...", metavar="-- OPTIONS SCRIPT", help="as you would give them to sbatch")
     test.set_defaults(run=_test)
 
 

@@ -320,7 +320,7 @@ def render(config: Config) -> str:
     lines += ["# The file that csbatch and the hook decide by.", "[outlook]", *_render(OUTLOOK, outlook)]
     hook = {"mode": config.hook["mode"], "modes": {who: mode for who, mode in config.hook.items() if who != "mode"}}
     lines += [
-        "# What the submit hook does with the jobs of plain sbatch, once it is installed.",
+        "# What the submit hook does with the jobs of plain sbatch, once installed.",
         "[hook]",
         *_render(HOOK, hook),
     ]

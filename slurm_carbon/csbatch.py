@@ -195,6 +195,8 @@ def _outlook(now: int) -> "Outlook | Error":
 
 def _carry_out(decision: "Decision", argv: list[str], wishes: "Wishes", outlook: "Outlook", now: int) -> int:
     said = wishes.verbose or wishes.explain or wants_words()
+    if outlook.hook:  # the word of this csbatch, for this submission: a job that inherits it has another number
+        os.environ["SLURM_CARBON_DECIDED"] = os.environ.get("SLURM_JOB_ID", "0")
     if not said and not wishes.dry_run:
         return become_sbatch(argv[1:])
     from slurm_carbon import narrate

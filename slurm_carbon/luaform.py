@@ -28,22 +28,24 @@ def folder_of(outlook_path: str) -> str:
     return os.path.join(os.path.dirname(os.path.abspath(outlook_path)), "hook")
 
 
+def is_installed(outlook_path: str) -> bool:
+    """Whether a hook is installed that reads the outlook at this path."""
+    return os.path.isdir(folder_of(outlook_path))
+
+
 def publish(outlook: Outlook, outlook_path: str) -> None:
-    """Write the Lua form, where a hook is installed: all of it or nothing. Raises OutlookError.
+    """Write the Lua form, all of it or nothing. Raises OutlookError.
 
     The hook opens it for reading and writing, the one way of opening that never waits: so the group of the folder, which is
     SlurmUser's, may write. Nobody can gain by that what SlurmUser could not do anyway.
     """
     folder = folder_of(outlook_path)
-    try:
-        found = os.stat(folder)
-    except FileNotFoundError:
-        return
     data = text(outlook).encode()
     if len(data) > MAX_BYTES:
         raise OutlookError(f"{folder}: larger than {MAX_BYTES >> 20} MiB: choose a shorter horizon or longer slots")
     try:
-        atomic.write(os.path.join(folder, FILE), data, 0o664 if found.st_mode & stat.S_ISGID else 0o644)
+        shared = os.stat(folder).st_mode & stat.S_ISGID  # the group is the one that installing has given the folder
+        atomic.write(os.path.join(folder, FILE), data, 0o664 if shared else 0o644)
     except OSError as error:
         raise OutlookError(f"cannot write the hook's outlook in {folder}: {error.strerror}") from None
 

@@ -75,5 +75,4 @@ def assemble(
         {},
         0,
         tuple(sorted({n for s in config.sites for p in s.places for n in (s.name, f"{s.name}/{p.partition}", p.zone)})),
-        config.hook,
     )

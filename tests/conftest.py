@@ -118,18 +118,24 @@ class Lab:
         return Done(done.returncode, out, err)
 
     def job(self, cluster: str, job_id: str | int) -> dict[str, str]:
-        """Every field of `scontrol show job`."""
-        done = self.run("scontrol", "show", "job", "-d", str(job_id), user=None, cluster=cluster)
+        """Every field of `scontrol show job`, as this cluster has it, also in a federation."""
+        done = self._show(cluster, job_id)
         assert done.code == 0, done.err
         return job_fields(done.out)
+
+    def _show(self, cluster: str, job_id: str | int) -> Done:
+        return self.run("scontrol", "--local", "show", "job", "-d", str(job_id), user=None, cluster=cluster)
 
     def wait_for(self, cluster: str, job_id: str | int, *states: str, seconds: float = 30) -> dict[str, str]:
         """The fields of a job once it is in one of some states."""
         end = time.monotonic() + seconds
-        while (fields := self.job(cluster, job_id))["JobState"] not in states:
+        while True:
+            done = self._show(cluster, job_id)  # in a federation a job reaches its cluster a little later
+            fields = job_fields(done.out) if done.code == 0 else {"JobState": f"unknown ({done.err.strip()})"}
+            if fields["JobState"] in states:
+                return fields
             assert time.monotonic() < end, f"job {job_id} is {fields['JobState']}, not {states}, after {seconds} s"
             time.sleep(0.1)
-        return fields
 
     def refresh(self) -> None:
         """Publish a new outlook."""
@@ -160,7 +166,7 @@ class Lab:
 def job_fields(text: str) -> dict[str, str]:
     """`scontrol show job` as fields; a value goes to the next word that looks like a name, or to the line's end."""
     fields: dict[str, str] = {}
-    whole_line = ("Comment", "Command", "WorkDir", "StdErr", "StdIn", "StdOut", "JobName")
+    whole_line = ("Comment", "AdminComment", "Command", "WorkDir", "StdErr", "StdIn", "StdOut", "JobName")
     for line in text.splitlines():
         stripped = line.strip()
         name, equals, value = stripped.partition("=")

@@ -9,6 +9,7 @@ import hashlib
 import os
 import shutil
 from collections.abc import Callable
+from functools import partial
 
 from slurm_carbon import __version__, atomic
 from slurm_carbon.errors import HookError
@@ -152,10 +153,8 @@ def uninstalling(conf_dir: str, outlook_folder: str, problem: Callable[[str, str
         if said := problem(text, name):
             raise HookError(f"{path}: without our lines it would be broken: {said}")
         effects.append(Effect(f"{path}: our lines taken out", _replacing(path, text)))
-    for folder in (os.path.join(conf_dir, "slurm_carbon"), outlook_folder):
-        if os.path.isdir(folder):
-            effects.append(Effect(f"{folder}: removed", lambda folder=folder: shutil.rmtree(folder)))  # type: ignore[misc]
-    return effects
+    ours = [path for path in (os.path.join(conf_dir, "slurm_carbon"), outlook_folder) if os.path.isdir(path)]
+    return effects + [Effect(f"{path}: removed", partial(shutil.rmtree, path)) for path in ours]
 
 
 def carry_out(effects: list[Effect]) -> None:
@@ -183,7 +182,7 @@ def _write_module(home: str, files: dict[str, bytes]) -> None:
         path = os.path.join(home, name)
         for folder in (os.path.dirname(home), home, os.path.dirname(path)):
             os.makedirs(folder, exist_ok=True)
-            os.chmod(folder, 0o755)
+            os.chmod(folder, 0o755)  # noqa: S103  # every user's sbatch reads it
         atomic.write(path, data, 0o644)
     parent = os.path.dirname(home)
     others = [entry.path for entry in os.scandir(parent) if entry.is_dir() and entry.path != home]
@@ -195,4 +194,4 @@ def _make_folder(folder: str, gid: int) -> None:
     """Owned by whoever owns the folder above, of SlurmUser's group, which what is written in it inherits."""
     os.makedirs(folder, exist_ok=True)
     os.chown(folder, os.stat(os.path.dirname(folder)).st_uid, gid)
-    os.chmod(folder, 0o2755)
+    os.chmod(folder, 0o2755)  # noqa: S103  # the same

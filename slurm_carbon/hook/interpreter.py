@@ -31,7 +31,7 @@ def library_of(plugin_dir: str = "") -> str:
         except OSError:
             continue
     raise HookError(
-        "no job_submit_lua.so of Slurm and no Lua 5.1 library here: install Slurm's Lua plugin (Debian: slurm-wlm-basic-plugins)"
+        "no job_submit_lua.so of Slurm, and no Lua 5.1, here: install Slurm's Lua plugin (Debian: slurm-wlm-basic-plugins)"
     )
 
 

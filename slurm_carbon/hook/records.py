@@ -27,11 +27,11 @@ class Record(NamedTuple):
 
 
 def commands(cluster: str, slurm_conf: str) -> list[Command]:
-    """Two calls: what slurmctld still has in memory, and what the accounting has of the jobs of the last hour that have ended."""
+    """Two calls: what slurmctld still has in memory, and what the accounting has of those that have ended."""
     where = [] if slurm_conf else ["-M", cluster]
     environment = {"SLURM_CONF": slurm_conf} if slurm_conf else {}
     asked = [
-        ["scontrol", *where, "show", "job", "-o"],
+        ["scontrol", "--local", *where, "show", "job", "-o"],
         ["sacct", *where, "-a", "-X", "-n", "-P", "-S", "now-1hours", "-E", "now", "-o", "JobID,AdminComment"],
     ]
     return [
@@ -40,7 +40,7 @@ def commands(cluster: str, slurm_conf: str) -> list[Command]:
 
 
 def read(runner: Runner, cluster: str, slurm_conf: str) -> list[Record]:
-    """The records of a cluster. Raises CommandError if slurmctld does not answer; without accounting it does with what it has."""
+    """The records of a cluster. Raises CommandError if slurmctld does not answer; without accounting it makes do."""
     in_memory, accounted = commands(cluster, slurm_conf)
     found: dict[str, str] = {}
     done = runner.run(in_memory)
@@ -70,7 +70,8 @@ def outcome(raw: dict[str, object]) -> str:
     if "at" in raw:
         later = raw.get("begin") != raw.get("decided")
         elsewhere = raw.get("at") != raw.get("home")
-        return "later and elsewhere" if later and elsewhere else "elsewhere" if elsewhere else "later"
+        words = [word for word, holds in (("later", later), ("elsewhere", elsewhere)) if holds]
+        return " and ".join(words) or "at once, on the cleanest of the clusters that were named"
     reason = str(raw["reason"])
     return reason.partition(":")[2].strip() if ", where sbatch sends it" in reason else reason.partition(":")[0]
 

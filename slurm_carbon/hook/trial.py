@@ -27,7 +27,7 @@ class Outcome(NamedTuple):
 def description(
     options: "Mapping[str, str]", job: Job, script: str, environment: "Mapping[str, str]", user: tuple[str, int, int], now: int
 ) -> "dict[str, Any]":
-    """A job as slurmctld 22.05 describes it to a submit plugin: numbers that are not set have one of Slurm's values for that."""
+    """A job as slurmctld 22.05 describes it to a submit plugin, with its values for numbers that are not set."""
     prefix = "gres:"
     limit_min = NO_VAL if job.time_limit_s is None else job.time_limit_s // 60
 
@@ -46,11 +46,13 @@ def description(
         "array_inx": options.get("array"), "req_nodes": options.get("nodelist"), "exc_nodes": options.get("exclude"),
         "begin_time": now if "begin" in options else 0, "priority": 0 if "hold" in options else NO_VAL,
         "time_limit": INFINITE if job.unlimited else limit_min, "het_job_offset": NO_VAL,
-        "min_nodes": job.nodes if "nodes" in options else NO_VAL, "max_nodes": NO_VAL if job.max_nodes is None else job.max_nodes,
+        "min_nodes": job.nodes if "nodes" in options else NO_VAL,
+        "max_nodes": NO_VAL if job.max_nodes is None else job.max_nodes,
         "num_tasks": number("ntasks", NO_VAL), "cpus_per_task": number("cpus-per-task", NO_VAL16),
         "ntasks_per_node": number("ntasks-per-node", NO_VAL16), "min_cpus": job.cpus,
         "min_mem_per_node": job.memory_mb_per_node, "min_mem_per_cpu": job.memory_mb_per_cpu,
-        "tres_per_node": per_node or gpus("gpus-per-node"), "tres_per_task": gpus("gpus-per-task"), "tres_per_job": gpus("gpus"),
+        "tres_per_node": per_node or gpus("gpus-per-node"), "tres_per_task": gpus("gpus-per-task"),
+        "tres_per_job": gpus("gpus"),
         "cpus_per_tres": f"{prefix}gpu:{options['cpus-per-gpu']}" if "cpus-per-gpu" in options else None,
         "shared": 0 if job.exclusive else NO_VAL16, "work_dir": os.getcwd(), "name": options.get("job-name"),
     }  # fmt: skip

@@ -156,7 +156,7 @@ def job_in_lua(value: Job) -> str:
 
 def owner_in_lua(value: Owner) -> str:
     """An owner as the Lua twin takes it."""
-    return lua({"name": value.name, "is_root": value.is_root, "groups": {group: True for group in value.groups}})
+    return lua({"name": value.name, "is_root": value.is_root, "groups": dict.fromkeys(value.groups, True)})
 
 
 def wishes_in_lua(value: Wishes) -> str:

@@ -104,7 +104,7 @@ function hook.decide(job, owner, asked, o, cluster, now, is_sibling)
   local there = decide.decide(tied, owner, asked, o, chosen.location.cluster, now)
   local placed = there.chosen or there.baseline
   if placed and policy.worth(placed, decision.baseline, o.policy, placed.start > now and placed.location.zone.captured) then
-    decision.chosen = placed
+    decision.chosen, decision.reason = placed, ""
     local changes = hook.changes(placed, now, job, o, cluster)
     changes.partition = nil
     return decision, changes
@@ -145,7 +145,7 @@ function hook.steer(job, owner, asked, o, cluster, now)
   decision = decide.decide(setmetatable({clusters = order}, {__index = job}), owner, asked, o, from, now)
   local chosen = decision.chosen or (policy.worth(decision.baseline, dirtiest, o.policy) and decision.baseline)
   if not chosen then return decision, {} end
-  decision.chosen = chosen
+  decision.chosen, decision.reason = chosen, ""
   if chosen.location.cluster == cluster then
     local changes = hook.changes(chosen, now, job, o, cluster)
     return decision, changes

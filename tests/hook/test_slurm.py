@@ -1,0 +1,254 @@
+"""The hook in real Slurm: plain sbatch lands in the planned cluster, partition and hour, and starts there then."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+
+import pytest
+
+from slurm_carbon import marks
+from tests.conftest import VERSIONS, Done, Lab, start_lab
+from tests.hook.conftest import install_hook, set_mode, write_zones
+
+pytestmark = pytest.mark.slurm
+THREE = ("alpha", "beta", "gamma")
+JOB = ("-t", "120", "-n", "4", "-o", "/dev/null", "--wrap=sleep 1")
+HOUR = 3600
+DIPS_H = {"alpha": 10, "beta": 8, "gamma": 6}  # when the power of each is cleanest, gamma's being the cleanest of all
+
+
+@pytest.fixture(scope="module", params=VERSIONS)
+def clusters(request: pytest.FixtureRequest, installed) -> Iterator[Lab]:
+    """Three clusters with the hook in each, on the fake clock; the partition `short` is the better one."""
+    for lab in start_lab(installed, "hook", "--fake-clock", clusters=THREE, version=request.param):
+        install_hook(lab, *THREE)
+        yield lab
+
+
+@pytest.fixture(scope="module", params=VERSIONS)
+def federation(request: pytest.FixtureRequest, installed) -> Iterator[Lab]:
+    """The same as a federation."""
+    for lab in start_lab(installed, "fed", "--fake-clock", "--federation", clusters=THREE, version=request.param):
+        install_hook(lab, *THREE, client=False)
+        yield lab
+
+
+@pytest.fixture
+def sites(clusters: Lab) -> Iterator[Lab]:
+    """The clusters, without a job, with the outlook of this hour and in mode enforce."""
+    write_zones(clusters, DIPS_H)
+    set_mode(clusters, "enforce")
+    yield clusters
+    clusters.cancel_all()
+
+
+def sbatch(lab: Lab, *words: str, cluster: str = "alpha", **environment: str | None) -> Done:
+    """Submit as an ordinary user; it must succeed."""
+    done = lab.run("sbatch", *words, cluster=cluster, **environment)
+    assert done.code == 0, done.err
+    return done
+
+
+def where(done: Done, home: str = "alpha") -> tuple[str, str]:
+    """Cluster and id of the job that sbatch says it has submitted."""
+    words = done.out.split()
+    return (words[-1] if "cluster" in words else home), words[3]
+
+
+def started(lab: Lab, done: Done) -> dict[str, str]:
+    """The fields of a job that has been started."""
+    return lab.wait_for(*where(done), "RUNNING", "COMPLETING", "COMPLETED")
+
+
+def record(job: dict[str, str]) -> dict:
+    """The hook's record."""
+    return json.loads(job["AdminComment"])
+
+
+def epoch(lab: Lab, job: dict[str, str], field: str = "StartTime") -> int:
+    """A time of a job, in epoch seconds."""
+    return int(lab.run("date", "-d", job[field], "+%s").out)
+
+
+def now(lab: Lab) -> int:
+    """The clusters' time."""
+    return int(lab.run("date", "+%s").out)
+
+
+def starts_as_planned(lab: Lab, cluster: str, job_id: str) -> None:
+    """Let the clock jump to shortly before the planned start, and over it: the job starts there, at that time."""
+    planned = record(lab.job(cluster, job_id))["begin"]
+    lab.jump_to(planned - 90)
+    assert lab.job(cluster, job_id)["JobState"] == "PENDING"
+    lab.jump_to(planned + 2)
+    fields = lab.wait_for(cluster, job_id, "RUNNING", "COMPLETING", "COMPLETED")
+    assert planned <= epoch(lab, fields) <= planned + 60
+
+
+def test_slurmctld_chooses_partition_and_hour(sites: Lab) -> None:
+    """job_submit: the better partition of the cluster, its cleanest hours, the mark, the record; and so it runs."""
+    cluster, job_id = where(sbatch(sites, *JOB, "--comment=mine", CSBATCH_LOCATIONS="alpha"))
+    job = sites.job(cluster, job_id)
+    hour = now(sites) // HOUR * HOUR
+    assert (job["Partition"], epoch(sites, job)) == ("short", hour + DIPS_H["alpha"] * HOUR)
+    text, mark = marks.read(job["Comment"])
+    found = record(job)
+    assert text == "mine"
+    assert mark is not None
+    assert (mark.location, mark.begin_epoch_s) == ("alpha/short", epoch(sites, job)) == (found["at"], found["begin"])
+    assert (found["mode"], found["home"]) == ("enforce", "alpha/batch")
+    starts_as_planned(sites, cluster, job_id)
+
+
+def test_sbatch_itself_chooses_the_cluster(sites: Lab) -> None:
+    """cli_filter: plain sbatch on alpha goes to gamma, for its partition and hour."""
+    hour = now(sites) // HOUR * HOUR
+    cluster, job_id = where(sbatch(sites, *JOB))
+    job = sites.job(cluster, job_id)
+    assert (cluster, job["Partition"], epoch(sites, job)) == ("gamma", "short", hour + DIPS_H["gamma"] * HOUR)
+    mark = marks.read(job["Comment"])[1]
+    assert mark is not None
+    assert mark.location == "gamma/short"
+    sites.jump_to(mark.begin_epoch_s + 2)
+    fields = sites.wait_for(cluster, job_id, "RUNNING", "COMPLETING", "COMPLETED")
+    assert mark.begin_epoch_s <= epoch(sites, fields) <= mark.begin_epoch_s + 60
+
+
+def test_of_several_clusters_the_cleanest_offers_the_earliest_start(sites: Lab) -> None:
+    """`-M a,b,c` without a federation: each hook makes the same choice, and sbatch picks it."""
+    hour = now(sites) // HOUR * HOUR
+    for names, best in (("alpha,beta,gamma", "gamma"), ("beta,alpha", "beta"), ("all", "gamma")):
+        cluster, job_id = where(sbatch(sites, "-M", names, *JOB))
+        job = sites.job(cluster, job_id)
+        assert (cluster, job["Partition"], epoch(sites, job)) == (best, "short", hour + DIPS_H[best] * HOUR)
+    starts_as_planned(sites, cluster, job_id)
+
+
+def test_a_federation_sends_the_job_where_the_first_hook_says(federation: Lab) -> None:
+    """The hook of the submitting cluster chooses the cluster, that of the other partition and hour."""
+    write_zones(federation, DIPS_H)
+    set_mode(federation, "enforce")
+    hour = now(federation) // HOUR * HOUR
+    job_id = sbatch(federation, "--parsable", *JOB).out.strip().partition(";")[0]
+    federation.wait_for("gamma", job_id, "PENDING")
+    job = federation.job("gamma", job_id)
+    assert (job["Partition"], epoch(federation, job)) == ("short", hour + DIPS_H["gamma"] * HOUR)
+    assert (record(job)["at"], record(job)["begin"]) == ("gamma/short", epoch(federation, job))
+    starts_as_planned(federation, "gamma", job_id)
+    federation.cancel_all()
+
+
+LEFT_ALONE = {
+    "--begin was given": ["--begin=now+2hours"],
+    "--hold was given": ["--hold"],
+    "--dependency was given": ["--dependency=singleton"],
+    "the job has no time limit": ["-t", "0"],
+    "--deadline was given": ["--deadline=now+3hours"],
+    "--carbon-off was given": [],
+}
+
+
+@pytest.mark.parametrize("reason", LEFT_ALONE)
+def test_what_is_left_alone(sites: Lab, reason: str) -> None:
+    """The job is submitted as it was written, and the record says why."""
+    words = LEFT_ALONE[reason]
+    environment = {} if words else {"CSBATCH_OFF": "1"}
+    before = now(sites)
+    cluster, job_id = where(sbatch(sites, *JOB, *words, **environment))
+    job = sites.job(cluster, job_id)
+    assert (cluster, job["Partition"]) == ("alpha", "batch")
+    assert job.get("Comment") is None
+    said = record(job)["reason"]
+    assert said.startswith(reason) or (reason == "--deadline was given" and said == "--begin was given")  # the filter's word
+    if "begin" not in words[:1] and reason != "--begin was given":
+        assert epoch(sites, job, "EligibleTime") - before < 60 if job["EligibleTime"] != "Unknown" else True
+
+
+def test_who_waits_is_not_made_to(sites: Lab) -> None:
+    """srun, salloc and sbatch --wait start at once."""
+    assert sites.run("srun", "-t", "5", "-n", "1", "true").code == 0
+    assert sites.run("salloc", "-t", "5", "-n", "1", "true").code == 0
+    assert sbatch(sites, "--wait", "-t", "120", "-o", "/dev/null", "--wrap=true").code == 0
+
+
+def test_a_script_says_how_long_and_the_environment_wins(sites: Lab) -> None:
+    """#CSBATCH lines count as in csbatch, and CSBATCH_* variables before them; a mistake is told, and refuses nothing."""
+    script = sites.home() / "job.sh"
+    script.write_text("#!/bin/sh\n#CSBATCH --carbon-locations=alpha --carbon-max-delay=1h\n#SBATCH -t 120 -o /dev/null\ntrue\n")
+    cluster, job_id = where(sbatch(sites, str(script)))
+    assert record(sites.job(cluster, job_id))["latest"] - now(sites) <= HOUR
+    cluster, job_id = where(sbatch(sites, str(script), CSBATCH_MAX_DELAY="12h"))
+    assert epoch(sites, sites.job(cluster, job_id)) == now(sites) // HOUR * HOUR + DIPS_H["alpha"] * HOUR
+    done = sbatch(sites, str(script), CSBATCH_MAX_DELAY="soon")
+    assert "CSBATCH_MAX_DELAY: 'soon' is no duration" in done.err
+    job = sites.job(*where(done))
+    assert "is no duration" in record(job)["reason"]
+    assert job.get("Comment") is None
+
+
+def test_observe_changes_nothing_but_the_record(sites: Lab) -> None:
+    """Every field is as Slurm alone sets it; what would have been done stands in the record."""
+    (sites.site / "hook" / "stop").touch()
+    plain = started(sites, sbatch(sites, *JOB))
+    (sites.site / "hook" / "stop").unlink()
+    set_mode(sites, "observe")
+    observed = started(sites, sbatch(sites, *JOB))
+    differing = {name for name in {*plain, *observed} if plain.get(name) != observed.get(name)}
+    allowed = {"JobId", "AdminComment", "SubmitTime", "EligibleTime", "AccrueTime", "StartTime", "EndTime", "RunTime",
+               "JobState", "LastSchedEval", "NodeList", "BatchHost", "Nodes", "Priority", "CPU_IDs", "AllocNode:Sid"}  # fmt: skip
+    assert differing <= allowed
+    assert abs(epoch(sites, observed, "SubmitTime") - epoch(sites, observed)) < 30
+    found = record(observed)
+    assert (found["mode"], found["at"]) == ("observe", "alpha/short")
+    assert found["begin"] > epoch(sites, observed) + HOUR
+
+
+def test_modes_by_user_and_the_word_to_the_user(sites: Lab) -> None:
+    """advise tells in one line and does nothing; a user, account, QOS or partition can have a mode of its own."""
+    set_mode(sites, "advise", user__user2="enforce", partition__gpu="off")
+    told = sbatch(sites, *JOB, CSBATCH_LOCATIONS="alpha")
+    assert [line.partition("slurm-carbon: ")[2][:12] for line in told.err.splitlines()] == ["would start "]
+    assert "begin" in record(sites.job(*where(told)))
+    assert sites.job(*where(told))["Partition"] == "batch"
+    off = sites.job(*where(sbatch(sites, *JOB, "-p", "gpu")))
+    assert "AdminComment" not in off
+    done = sites.run("sbatch", *JOB, user="user2", CSBATCH_LOCATIONS="alpha")
+    assert sites.job(*where(done))["Partition"] == "short"
+    assert done.err == ""
+
+
+def test_an_operator_stops_it_with_one_file(sites: Lab) -> None:
+    """While the file `stop` is there nothing is placed and nothing recorded, and again afterwards."""
+    stop = sites.site / "hook" / "stop"
+    stop.touch()
+    assert "AdminComment" not in sites.job(*where(sbatch(sites, *JOB)))
+    stop.unlink()
+    assert record(sites.job(*where(sbatch(sites, *JOB, CSBATCH_LOCATIONS="alpha"))))["at"] == "alpha/short"
+
+
+def test_csbatch_has_the_last_word_on_its_own_submissions(sites: Lab) -> None:
+    """What csbatch has left as it is, the hook does not delay; a job that inherits that word does not keep it."""
+    done = sites.run("csbatch", "--carbon-max-delay=0m", "--carbon-locations=alpha", "-p", "batch", *JOB)
+    job = sites.job(*where(done))
+    assert record(job)["reason"] == "csbatch has decided"
+    inner = sbatch(sites, *JOB, SLURM_CARBON_DECIDED="0", SLURM_JOB_ID="77", CSBATCH_LOCATIONS="alpha")
+    assert record(sites.job(*where(inner)))["at"] == "alpha/short"
+
+
+def test_the_site_script_keeps_its_say(sites: Lab) -> None:
+    """What the site's own script refuses stays refused, and what it sets is what the hook decides on."""
+    path = sites.folder / "alpha" / "job_submit.lua"
+    text = path.read_text()
+    own = 'function slurm_job_submit(d) if d.name == "bad" then return slurm.ERROR end d.partition = "gpu" return 0 end\n'
+    new = path.with_suffix(".new")
+    new.write_text(own + text[text.index("function slurm_job_modify") :])
+    shutil.move(new, path)
+    try:
+        assert sites.run("sbatch", "-J", "bad", *JOB, CSBATCH_LOCATIONS="alpha").code != 0
+        job = sites.job(*where(sbatch(sites, *JOB, CSBATCH_LOCATIONS="alpha")))
+        assert (job["Partition"], record(job)["home"]) == ("gpu", "alpha/gpu")
+    finally:
+        new.write_text(text)
+        shutil.move(new, path)
