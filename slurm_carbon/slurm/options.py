@@ -42,6 +42,7 @@ def job_of_options(options: "Mapping[str, str]") -> Job:
     cpus = nodes if "overcommit" in options else tasks * int(options.get("cpus-per-task", "1"))
 
     gres = gres_counts(options.get("gres", ""))
+    per_node_gpus = gres_counts(options.get("gpus-per-node", ""), prefix="gpu:")
     gpus_of_gres = sum(count for name, count in gres if name.split(":")[0] == "gpu")
     gpus, gpu_type = gpus_of_gres * nodes, next((n[4:] for n, _ in gres if n.startswith("gpu:")), "")
     for name, times in (("gpus-per-node", nodes), ("gpus-per-task", tasks), ("gpus", 1)):
@@ -73,7 +74,7 @@ def job_of_options(options: "Mapping[str, str]") -> Job:
         memory_mb_per_node=_memory(options, "mem"),
         memory_mb_per_cpu=_memory(options, "mem-per-cpu"),
         exclusive=options.get("exclusive", "user") not in ("user", "mcs"),
-        gres_per_node=gres,
+        gres_per_node=gres + per_node_gpus,
         licenses=gres_counts(options.get("licenses", "")) if "|" not in options.get("licenses", "") else (),
         features=features,
         clusters=clusters,
@@ -91,7 +92,7 @@ def _names(text: str) -> tuple[str, ...]:
 
 
 def _memory(options: "Mapping[str, str]", name: str) -> float | None:
-    return memory_mb(options[name]) if name in options else None
+    return memory_mb(options[name].rstrip("?")) if name in options else None  # Slurm writes 0 as `0?`
 
 
 def _node_range(text: str) -> tuple[int, int | None]:
@@ -107,10 +108,10 @@ def _count(text: str) -> int:
 
 
 def gres_counts(text: str, prefix: str = "") -> tuple[tuple[str, int], ...]:
-    """Name (with type) and count of each of `gpu:a100:2,shard:1`, `gres:gpu:2`, `matlab:3`; prefix for `a100:2`."""
+    """Name (with type) and count of each of `gpu:a100:2,shard:1`, `gres/gpu:2`, `matlab:3`; prefix for `a100:2`."""
     found = []
     for item in text.split(","):
-        item = item.removeprefix("gres:").partition("(")[0]
+        item = item.removeprefix("gres:").removeprefix("gres/").partition("(")[0]  # the latter since 23.11
         if not item or item == "none":
             continue
         name, _, last = item.rpartition(":")

@@ -9,6 +9,7 @@ from pathlib import Path
 from tests.conftest import Lab
 
 ROOT = Path(__file__).parents[2]
+MODULE = ROOT / "etc/lua/slurm_carbon.lua"
 SITE_SCRIPT = """\
 function slurm_job_submit(description, partitions, uid) return slurm.SUCCESS end
 function slurm_job_modify(description, record, partitions, uid) return slurm.SUCCESS end

@@ -14,9 +14,8 @@ from slurm_carbon.decide import decide
 from slurm_carbon.errors import UsageError
 from slurm_carbon.model import Placement
 from tests.hook import worlds
+from tests.hook.conftest import MODULE
 
-ROOT = Path(__file__).parents[2]
-MODULE = ROOT / "etc/lua/slurm_carbon.lua"
 LUAS = ("lua5.1", "lua5.4")
 OUTLOOKS, JOBS = 700, 50
 

@@ -1,7 +1,8 @@
 --- client: the hook in the user's sbatch (cli_filter)
 
 local M = ...
-local client, units, outlook, wishes, jobs, decide, record, hook = M.client, M.units, M.outlook, M.wishes, M.jobs, M.decide, M.record, M.hook
+local client, units, outlook, wishes = M.client, M.units, M.outlook, M.wishes
+local jobs, decide, record, hook = M.jobs, M.decide, M.record, M.hook
 local format = string.format
 
 local ESCAPES = {n = "\n", t = "\t", r = "\r", b = "\b", f = "\f"}

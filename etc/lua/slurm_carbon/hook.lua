@@ -1,7 +1,8 @@
 --- hook: what Slurm calls
 
 local M = ...
-local hook, units, outlook, wishes, jobs, policy, decide, record = M.hook, M.units, M.outlook, M.wishes, M.jobs, M.policy, M.decide, M.record
+local hook, units, outlook, wishes = M.hook, M.units, M.outlook, M.wishes
+local jobs, policy, decide, record = M.jobs, M.policy, M.decide, M.record
 local huge, max, min = math.huge, math.max, math.min
 local format = string.format
 
@@ -31,7 +32,8 @@ function hook.guarded(what, ...)
   if type(problem) == "table" and problem.outlook then
     pcall(hook.say, "outlook", "no job is placed: outlook " .. state.path .. ": " .. problem.outlook, now)
   else
-    pcall(hook.say, "error", "jobs are left as they are: " .. tostring(type(problem) == "table" and problem.mistake or problem), now)
+    local text = type(problem) == "table" and problem.mistake or tostring(problem)
+    pcall(hook.say, "error", "jobs are left as they are: " .. text, now)
   end
   return nil
 end

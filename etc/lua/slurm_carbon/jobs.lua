@@ -135,14 +135,15 @@ function jobs.of_options(options)
     per_node = options["gpus-per-node"] and jobs.gres(options["gpus-per-node"], "gpu:"),
     per_task = options["gpus-per-task"] and jobs.gres(options["gpus-per-task"], "gpu:"),
     per_job = options.gpus and jobs.gres(options.gpus, "gpu:")}
-  job.gres_per_node = counted.gres
+  job.gres_per_node = jobs.gres(options.gres)
+  for _, pair in ipairs(counted.per_node or {}) do job.gres_per_node[#job.gres_per_node + 1] = pair end
   if options.time then
     local limit_s = units.slurm_duration_s(options.time)
     if limit_s == false then jobs.count(options.time) end
     job.time_limit_s, job.unlimited = limit_s, limit_s == nil or limit_s == 0
   end
   for name, field in pairs({mem = "memory_mb_per_node", ["mem-per-cpu"] = "memory_mb_per_cpu"}) do
-    if options[name] then job[field] = units.memory_mb(options[name]) or jobs.count(options[name]) end
+    if options[name] then job[field] = units.memory_mb((options[name]:gsub("%?$", ""))) or jobs.count(options[name]) end
   end
   local exclusive = options.exclusive
   job.exclusive = exclusive ~= nil and exclusive ~= "user" and exclusive ~= "mcs"
@@ -158,11 +159,11 @@ function jobs.value(number)
   return number
 end
 
---- GPUs in one of slurmctld's lists of trackable resources, `gres:gpu:a100:2` or `gres/gpu:2`.
+--- GPUs in one of slurmctld's lists of trackable resources, `gres:gpu:a100:2`, `gres/gpu:2` or `cpu=3,gres/gpu=2`.
 function jobs.gpus_of(text)
   if not text then return nil end
   local found = {}
-  for _, pair in ipairs(jobs.gres(text)) do
+  for _, pair in ipairs(jobs.gres((text:gsub("=", ":")))) do
     if jobs.is_gpu(pair[1]) then found[#found + 1] = pair end
   end
   return found[1] and found or nil

@@ -182,7 +182,8 @@ function policy.does_not_fit(job, partition, cluster)
     end
   end
   if nodes < job.nodes or cpus < job.cpus then
-    return format("%.0f nodes and %.0f CPUs are needed, %.0f and %.0f there are of a kind that fits", job.nodes, job.cpus, nodes, cpus)
+    return format("%.0f nodes and %.0f CPUs are needed, %.0f and %.0f there are of a kind that fits", job.nodes, job.cpus,
+      nodes, cpus)
   end
   if gpus < job.gpus then return format("%.0f fitting GPUs there, %.0f are needed", gpus, job.gpus) end
   return nil

@@ -2,7 +2,7 @@
 
 local M = ...
 local units = M.units
-local floor, min = math.floor, math.min
+local floor, huge = math.floor, math.huge
 local concat, format = table.concat, string.format
 
 local HOUR_S, DAY_S = 3600, 86400
@@ -53,7 +53,7 @@ end
 --- Seconds of a duration that a person wrote: `6h`, `1d12h`, `90m`, or any of Slurm's forms. Raises a mistake.
 function units.duration_s(text)
   local words = units.trim(text):lower()
-  local total, number, seconds = 0, "", nil
+  local total, number = 0, ""
   for i = 1, #words do
     local c = words:sub(i, i)
     if UNIT_S[c] and number ~= "" and tonumber(number) then
@@ -66,7 +66,7 @@ function units.duration_s(text)
     end
   end
   if number == "" and words ~= "" then return floor(total) end
-  seconds = units.slurm_duration_s(words)
+  local seconds = units.slurm_duration_s(words)
   if not seconds then
     units.mistake(format("'%s' is no duration: write for example 90m, 6h, 1d12h or 1-12:00:00", text:sub(1, 40)))
   end
@@ -130,14 +130,12 @@ end
 
 --- Hour, minute and second of `08:00` or `08:00:30`; nil for what is none.
 function units.clock(text)
-  local hour, minute, second = text:match("^(%d%d?):(%d%d)$"), nil, nil
-  if hour then
-    hour, minute = text:match("^(%d%d?):(%d%d)$")
-  else
-    hour, minute, second = text:match("^(%d%d?):(%d%d):(%d%d)$")
+  local parts = units.split(text, ":")
+  for i, part in ipairs(parts) do
+    parts[i] = part:find("^%d+$") and tonumber(part) or huge
   end
-  hour, minute, second = tonumber(hour), tonumber(minute), tonumber(second or 0)
-  if not hour or hour > 23 or minute > 59 or second > 59 then return nil end
+  local hour, minute, second = parts[1], parts[2], parts[3] or 0
+  if #parts < 2 or #parts > 3 or hour > 23 or minute > 59 or second > 59 then return nil end
   return hour, minute, second
 end
 
