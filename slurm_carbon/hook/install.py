@@ -111,10 +111,15 @@ def read(path: str) -> str | None:
 
 
 def installing(
-    conf_dir: str, scripts: tuple[str, ...], outlook_folder: str, gid: int, problem: Callable[[str, str], str]
+    conf_dir: str,
+    scripts: tuple[str, ...],
+    outlook_folder: str,
+    gid: int,
+    problem: Callable[[str, str], str],
+    source: str = SOURCE,
 ) -> list[Effect]:
     """All that installing takes. Raises HookError if it cannot be done; nothing is changed before all is known to be good."""
-    files = module_files()
+    files = module_files(source)
     for name, data in files.items():
         if said := problem(data.decode(), name):
             raise HookError(f"the Lua module is broken: {said}")

@@ -252,3 +252,26 @@ def test_the_site_script_keeps_its_say(sites: Lab) -> None:
     finally:
         new.write_text(text)
         shutil.move(new, path)
+
+
+def test_the_command_tells_what_the_hook_does(sites: Lab) -> None:
+    """`hook test` says beforehand what sbatch then does; `hook status` counts it by reason."""
+    tool = (sites.bin / "slurm-carbon", "hook")
+    said = sites.run(*tool, "test", "--user", "root", "--", "-p", "batch", *JOB, user=None, HOME=str(sites.site))
+    assert said.code == 0, said.err
+    planned = next(line for line in said.out.splitlines() if line.startswith("begin_time = "))
+    assert planned.split()[2] == str(now(sites) // HOUR * HOUR + DIPS_H["alpha"] * HOUR)
+    left = sites.run(*tool, "test", "--", "--begin=now+1hour", *JOB, user=None, HOME=str(sites.site))
+    assert '"reason":"--begin was given"' in left.out
+    assert "begin_time" not in left.out
+
+    sbatch(sites, *JOB, CSBATCH_LOCATIONS="alpha")
+    sbatch(sites, *JOB, "--begin=now+1hour")
+    status = sites.run(*tool, "status", user=None)
+    assert status.code == 0, status.err
+    lines = [line.strip() for line in status.out.splitlines()]
+    assert any(line.startswith("alpha: 0.1.0, enforce; last decision 0 min ago, by an outlook") for line in lines)
+    counts = {words[1]: int(words[0]) for words in (line.split(None, 1) for line in lines) if words[0].isdigit()}
+    assert counts["later and elsewhere"] >= 1
+    assert counts["--begin was given"] >= 1
+    assert any("job_submit.lua: the hook" in line for line in lines)

@@ -2,7 +2,6 @@
 
 local M = ...
 local wishes, units = M.wishes, M.units
-local max = math.max
 local format = string.format
 
 local PREFIX = "--carbon-"
