@@ -1,8 +1,8 @@
 # Completion of slurm-carbon.
 _slurm_carbon() {
-    local current=${COMP_WORDS[COMP_CWORD]} words="--config --version outlook forecast plan config"
+    local current=${COMP_WORDS[COMP_CWORD]} words="--config --version outlook forecast plan hook config"
     case ${COMP_WORDS[COMP_CWORD - 1]} in # the name of a file follows
-        --config | --facts | --record-facts | --output | --plot | --history | --weather) return ;;
+        --config | --facts | --record-facts | --output | --plot | --history | --weather | --slurm-conf) return ;;
     esac
     case " ${COMP_WORDS[*]:1:COMP_CWORD-1} " in
         *\ outlook\ refresh\ *) words="--facts --record-facts" ;;
@@ -14,6 +14,11 @@ _slurm_carbon() {
         *\ forecast\ score\ *) words="--json" ;;
         *\ forecast\ *) words="show fit score" ;;
         *\ plan\ *) words="--json --plot --solver-time" ;;
+        *\ hook\ install\ *) words="--slurm-conf --dry-run --no-cli-filter --slurm-user" ;;
+        *\ hook\ uninstall\ *) words="--slurm-conf --dry-run" ;;
+        *\ hook\ status\ *) words="--slurm-conf" ;;
+        *\ hook\ test\ *) words="--slurm-conf --user" ;;
+        *\ hook\ *) words="install uninstall status test" ;;
         *\ config\ init\ *) words="--zone --slurm-conf --filesystem" ;;
         *\ config\ show\ * | *\ config\ check\ *) words="" ;;
         *\ config\ *) words="show check init" ;;

@@ -37,6 +37,7 @@ def test_every_key_is_in_the_manual_with_its_meaning() -> None:
     for keys in (
         config.POLICY,
         config.OUTLOOK,
+        config.HOOK,
         config.FORECASTS,
         config.FEED,
         config.POWER,
