@@ -134,7 +134,7 @@ class Lab:
             fields = job_fields(done.out) if done.code == 0 else {"JobState": f"unknown ({done.err.strip()})"}
             if fields["JobState"] in states:
                 return fields
-            assert time.monotonic() < end, f"job {job_id} is {fields['JobState']}, not {states}, after {seconds} s"
+            assert time.monotonic() < end, f"job {job_id} is {fields}, not {states}, after {seconds} s"
             time.sleep(0.1)
 
     def refresh(self) -> None:

@@ -60,43 +60,52 @@ function client.is_heterogeneous(words)
   return line:find("%z:%z") ~= nil or set.hetjob or set.packjob
 end
 
---- One submission in the user's sbatch. What slurmctld's hook cannot see and has to leave alone gets the begin time `now`.
+--- What slurmctld's hook would not know of a job: what it has to leave alone, and what its environment would say.
+-- It sees neither these options nor, without the user's environment, any CSBATCH_* variable.
+function client.hidden(given)
+  local options = given.deadline or given.wait or given["cluster-constraint"]
+  return not given.begin and options ~= nil, given.export ~= nil and not given.export:find("ALL", 1, true)
+end
+
+--- Decide on a job as its user, and set what slurmctld's hook could not: another cluster, and everything if it is `blind`.
+function client.place(options, given, in_script, wrong, o, now, blind)
+  local cluster, name = slurm.CLUSTER_NAME or "", os.getenv("USER") or ""
+  local job, owner = jobs.of_options(given), {name = name, is_root = name == "root", open = {}}
+  local home = decide.home_of(job, o, cluster)
+  if home then owner.open[home.cluster .. "/" .. home.name] = true end
+  local mode = hook.mode(o, owner, job, cluster)
+  if mode ~= "enforce" and mode ~= "advise" then return end
+  local _, federated = hook.out_of_reach(o, cluster)
+  if federated and job.tied == "" then job.tied = "slurmctld chooses the cluster in a federation" end
+  local decision = decide.decide(job, owner, hook.asked(os.getenv, in_script, wrong, job, owner, o, now), o, cluster, now)
+  local chosen = decision.chosen
+  local elsewhere = chosen and chosen.location.cluster ~= (job.clusters[1] or cluster)
+  if mode == "advise" then
+    if elsewhere then slurm.log_info("%s", "slurm-carbon: " .. record.line(decision, true)) end
+    return
+  end
+  if not elsewhere and not blind then return end
+  local changes = chosen and hook.changes(chosen, now, job, o, cluster) or {}
+  local comment = chosen and record.comment(job.comment, decision)
+  if comment then options.comment = comment end
+  if changes.begin or not given.begin then options.begin = changes.begin and format("uts%.0f", changes.begin) or "now" end
+  if changes.partition then options.partition = changes.partition end
+  if changes.clusters then options.clusters = changes.clusters end
+  if job.wants_words then slurm.log_info("%s", "slurm-carbon: " .. record.line(decision)) end
+end
+
+--- One submission in the user's sbatch. The begin time `now` makes slurmctld's hook leave a job alone.
 function client.on_pre_submit(settings, options, offset)
   if options["type"] ~= "sbatch" or (offset or 0) ~= 0 then return end
   local given, argv = client.options_of(slurm.json_cli_options(options))
-  local now, cluster = os.time(), slurm.CLUSTER_NAME or ""
-  if given["test-only"] then return end
-  local hidden = not given.begin and (given.deadline or given.wait or given["cluster-constraint"])
+  local now = os.time()
   local in_script, words, wrong = wishes.of_script(given.wrap and "" or client.script_of(argv[1]), now)
-  if client.is_heterogeneous(words) then return end
-  if hidden and not given.dependency then options.begin = "now" end
+  if given["test-only"] or client.is_heterogeneous(words) then return end
+  local hidden, blind = client.hidden(given)
+  if hidden then options.begin = "now" end
   if hidden or hook.is_decided(os.getenv) or hook.is_stopped(settings.outlook) then return end
-
   local o = hook.outlook(settings.outlook, now, function(path) return io.open(path, "r") end)
-  local ok, problem = pcall(function()
-    local job = jobs.of_options(given)
-    local name = os.getenv("USER") or ""
-    local owner = {name = name, is_root = name == "root", open = {}}
-    local home = decide.home_of(job, o, cluster)
-    if home then owner.open[home.cluster .. "/" .. home.name] = true end
-    local mode = hook.mode(o, owner, job, cluster)
-    if mode ~= "enforce" and mode ~= "advise" then return end
-    local asked = hook.asked(os.getenv, in_script, wrong, job, owner, o, now)
-    local decision = decide.decide(job, owner, asked, o, cluster, now)
-    local chosen = decision.chosen
-    if not chosen or chosen.location.cluster == (job.clusters[1] or cluster) then return end -- slurmctld's hook will do that
-    if mode == "advise" then
-      slurm.log_info("%s", "slurm-carbon: " .. record.line(decision, true))
-      return
-    end
-    local changes, comment = hook.changes(chosen, now, job, o, cluster), record.comment(job.comment, decision)
-    if comment then options.comment = comment end
-    if changes.begin then options.begin = format("uts%.0f", changes.begin) end
-    if changes.partition then options.partition = changes.partition end
-    if changes.clusters then options.clusters = changes.clusters end
-    if job.wants_words then slurm.log_info("%s", "slurm-carbon: " .. record.line(decision)) end
-  end)
-  if not ok and not (type(problem) == "table" and problem.mistake) then error(problem, 0) end
+  client.place(options, given, in_script, wrong, o, now, blind)
 end
 
 --- Call from the end of cli_filter.lua.

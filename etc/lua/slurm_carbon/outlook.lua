@@ -119,9 +119,11 @@ function outlook.check_zone(name, raw)
     captured = number(raw, "captured", 0, 1), kind = text_of(raw, "accounting") .. ", " .. text_of(raw, "factors"),
     source = text_of(raw, "source"), issued = whole(raw, "issued"),
   }
-  zone.values, zone.sums = series(raw, "mean", 5000)
-  zone.edges = {}
-  for i, sum in ipairs(zone.sums) do zone.edges[i] = sum * zone.slot_s end
+  local values, sums = series(raw, "mean", 5000)
+  local edges, nothing = {}, {}
+  for i, sum in ipairs(sums) do edges[i], nothing[i] = sum * zone.slot_s, 0.0 end
+  zone.values, zone.edges, zone.count = values, edges, #values
+  zone.free = {start = zone.start, slot_s = zone.slot_s, values = nothing, edges = nothing, count = #values, beyond = 0.0}
   return zone
 end
 

@@ -2,69 +2,99 @@
 
 local M = ...
 local place = M.place
-local floor, ceil, huge, max, min = math.floor, math.ceil, math.huge, math.max, math.min
+local exp, floor, ceil, huge, max, min = math.exp, math.floor, math.ceil, math.huge, math.max, math.min
 
 local SAME = 1 - 1e-9 -- what floating point cannot tell apart is no reason to wait
 local PERISHES_S = 3600.0
 
 --- The running integral of a series at a second: exact, also where it falls inside a slot or outside of the series.
 function place.at(series, epoch)
-  local slot = floor((epoch - series.start) / series.slot_s)
-  local n = #series.values
-  if slot < 0 then return (epoch - series.start) * series.values[1] end
-  if slot >= n then return series.edges[n + 1] + (epoch - series.start - series.slot_s * n) * series.beyond end
-  return series.edges[slot + 1] + (epoch - series.start - slot * series.slot_s) * series.values[slot + 1]
+  local within = epoch - series.start
+  local slot, n = floor(within / series.slot_s), series.count
+  if slot < 0 then return within * series.values[1] end
+  if slot >= n then return series.edges[n + 1] + (within - series.slot_s * n) * series.beyond end
+  return series.edges[slot + 1] + (within - slot * series.slot_s) * series.values[slot + 1]
 end
 
---- What is left at `now` of a congestion price in g/h, as a series in g/s up to the second `last`; nil for nothing.
-function place.still_due(price_g_per_h, zone, now, last)
-  local due = {start = zone.start, slot_s = zone.slot_s, values = {}, edges = {0.0}, beyond = 0.0}
-  local total, ahead, any = 0.0, zone.start - now, false
-  for slot = 1, min(#zone.values, floor((last - zone.start) / zone.slot_s) + 2) do
-    local value = 0.0
-    if ahead > 0 then
-      value = price_g_per_h[slot] * (1 - math.exp(-ahead / PERISHES_S)) / 3600
-      any = any or value > 0
+--- What a job's resources at a location cost: amounts and, for each, the price of one in g per hour for each slot; nil where
+-- there is room.
+function place.price(amounts, location)
+  local price
+  for _, due in ipairs(location.prices or {}) do
+    local amount = amounts[due.resource]
+    if amount > 0 then
+      price = price or {}
+      price[#price + 1] = {amount = amount, values = due.values}
     end
-    total = total + value
-    due.values[slot], due.edges[slot + 1] = value, total * zone.slot_s
+  end
+  return price
+end
+
+local shares = {} -- of the last grid and second: all zones of an outlook mostly have the same grid
+
+--- The share of a price that is left at `now`, for the first slots of a grid.
+local function shares_left(zone, now, slots)
+  if shares.now ~= now or shares.start ~= zone.start or shares.slot_s ~= zone.slot_s then
+    shares = {now = now, start = zone.start, slot_s = zone.slot_s}
+  end
+  local ahead = zone.start - now + #shares * zone.slot_s
+  for slot = #shares + 1, slots do
+    shares[slot] = ahead > 0 and 1 - exp(-ahead / PERISHES_S) or 0.0
     ahead = ahead + zone.slot_s
   end
-  return any and due or nil
+  return shares
 end
 
---- What a job's resources at a location cost, in g per hour for each slot; nil where there is room.
-function place.price(amounts, location)
-  local total
-  for _, price in ipairs(location.prices or {}) do
-    local amount = amounts[price.resource]
-    if amount > 0 then
-      local sum = {}
-      for slot, value in ipairs(price.values) do sum[slot] = (total and total[slot] or 0.0) + amount * value end
-      total = sum
-    end
+-- for one location at a time, so that no table has to grow for each
+local due, summed = {values = {}, edges = {0.0}, beyond = 0.0}, {}
+
+--- What all the resources of a job cost together, as one amount and its price for the first slots.
+local function total_price(price, slots)
+  local amount, values = price[1].amount, price[1].values
+  for i = 2, #price do
+    local other, prices = price[i].amount, price[i].values
+    for slot = 1, slots do summed[slot] = amount * values[slot] + other * prices[slot] end
+    amount, values = 1, summed
   end
-  return total
+  return amount, values
+end
+
+--- What is left at `now` of a price, as a series in g/s up to the second `last`, which holds until the next call; nil for
+-- nothing.
+function place.still_due(price, zone, now, last)
+  local slot_s, count = zone.slot_s, min(zone.count, floor((last - zone.start) / zone.slot_s) + 2)
+  local left, amount, prices = shares_left(zone, now, count), total_price(price, count)
+  local values, edges, total = due.values, due.edges, 0.0
+  for slot = 1, count do
+    local value = amount * prices[slot] * left[slot] / 3600
+    total = total + value
+    values[slot], edges[slot + 1] = value, total * slot_s
+  end
+  due.start, due.slot_s, due.count = zone.start, slot_s, count
+  return total > 0 and due or nil
 end
 
 --- Start of least cost in a window, what it emits, and its cost, both in g; of equals the earliest.
 -- The cost bends only where start or end of the run cross the edge of a slot, so that all minima are among those starts.
-function place.best_start(zone, run_s, earliest, latest, g_per_s, delay_g_per_h, due)
+function place.best_start(zone, run_s, earliest, latest, g_per_s, delay_g_per_h, owed)
   local slot_s, first = zone.slot_s, zone.start
-  local plain = not due and delay_g_per_h == 0 and run_s > 0 and earliest >= first and latest > earliest and g_per_s > 0
-  if plain and floor((latest + run_s - first) / slot_s) < #zone.values then
-    return place.best_plain(zone, run_s, earliest, latest, g_per_s)
+  if run_s > 0 and earliest >= first and latest > earliest and floor((latest + run_s - first) / slot_s) < zone.count then
+    if owed or delay_g_per_h > 0 then
+      return place.best_inside(zone, run_s, earliest, latest, g_per_s, delay_g_per_h, owed or zone.free)
+    elseif g_per_s > 0 then
+      return place.best_plain(zone, run_s, earliest, latest, g_per_s)
+    end
   end
   local best, best_g, emitted_g = earliest, huge, huge
   local function consider(t)
     local emissions_g = (place.at(zone, t + run_s) - place.at(zone, t)) * g_per_s
     local g = emissions_g + delay_g_per_h * (t - earliest) / 3600
-    if due then g = g + (place.at(due, t + run_s) - place.at(due, t)) end
+    if owed then g = g + (place.at(owed, t + run_s) - place.at(owed, t)) end
     if g < best_g * SAME then best, best_g, emitted_g = t, g, emissions_g end
   end
   consider(earliest)
   if latest > earliest then
-    local last = first + #zone.values * slot_s -- the last edge
+    local last = first + zone.count * slot_s -- the last edge
     local by_start = first + max(0, ceil((earliest - first) / slot_s)) * slot_s
     local by_end = first - run_s + max(0, ceil((earliest - first + run_s) / slot_s)) * slot_s
     local start_last, end_last = min(latest, last), min(latest, last - run_s)
@@ -80,7 +110,11 @@ function place.best_start(zone, run_s, earliest, latest, g_per_s, delay_g_per_h,
   return best, emitted_g, best_g
 end
 
---- The same where nothing but emissions counts and the series covers all: four additions a start.
+-- The two below are the same where the series cover all, and have everything in local variables. Between two starts one after
+-- the other the cost rises with the rate of the slot that the end runs through, and falls with that of the start: a start to
+-- which it has not fallen cannot be better than the one before, and is left out.
+
+--- Where nothing but emissions counts.
 function place.best_plain(zone, run_s, earliest, latest, g_per_s)
   local values, edges, slot_s, first = zone.values, zone.edges, zone.slot_s, zone.start
   local whole = floor(run_s / slot_s)
@@ -88,25 +122,35 @@ function place.best_plain(zone, run_s, earliest, latest, g_per_s)
   local lead = slot_s - rest -- how far into its slot a run starts that ends on an edge
   local best, least = earliest, place.at(zone, earliest + run_s) - place.at(zone, earliest)
   local bar = least * SAME
-  local from, to = floor((earliest - first) / slot_s), floor((latest - first) / slot_s)
   local function consider(t)
     local cost = place.at(zone, t + run_s) - place.at(zone, t)
     if cost < bar then best, least, bar = t, cost, cost * SAME end
   end
+  local from, to = floor((earliest - first) / slot_s), floor((latest - first) / slot_s)
   local t = first + from * slot_s + lead
   if rest > 0 and t > earliest and t < latest then consider(t) end
+  local rate = values[from + 1] -- of the slot that the start runs through
   if rest > 0 then
+    local end_rate = values[from + 2 + whole]
     for slot = from + 2, to do -- counted from 1; the last is looked at below
-      local edge = edges[slot]
-      local cost = edges[slot + whole] + rest * values[slot + whole] - edge
-      if cost < bar then best, least, bar = first + (slot - 1) * slot_s, cost, cost * SAME end
-      cost = edges[slot + whole + 1] - (edge + lead * values[slot])
-      if cost < bar then best, least, bar = first + (slot - 1) * slot_s + lead, cost, cost * SAME end
+      if end_rate < rate then
+        local cost = edges[slot + whole] + rest * end_rate - edges[slot]
+        if cost < bar then best, least, bar = first + (slot - 1) * slot_s, cost, cost * SAME end
+      end
+      rate = values[slot]
+      if end_rate < rate then
+        local cost = edges[slot + whole + 1] - (edges[slot] + lead * rate)
+        if cost < bar then best, least, bar = first + (slot - 1) * slot_s + lead, cost, cost * SAME end
+      end
+      end_rate = values[slot + whole + 1]
     end
   else
     for slot = from + 2, to do
-      local cost = edges[slot + whole] - edges[slot]
-      if cost < bar then best, least, bar = first + (slot - 1) * slot_s, cost, cost * SAME end
+      if values[slot + whole - 1] < rate then
+        local cost = edges[slot + whole] - edges[slot]
+        if cost < bar then best, least, bar = first + (slot - 1) * slot_s, cost, cost * SAME end
+      end
+      rate = values[slot]
     end
   end
   if to > from then
@@ -116,4 +160,61 @@ function place.best_plain(zone, run_s, earliest, latest, g_per_s)
   end
   consider(latest)
   return best, least * g_per_s, least * g_per_s
+end
+
+--- Where there is a price, or a delay has a weight.
+function place.best_inside(zone, run_s, earliest, latest, g_per_s, delay_g_per_h, owed)
+  local values, edges, slot_s, first = zone.values, zone.edges, zone.slot_s, zone.start
+  local prices, paid, delay_g_per_s = owed.values, owed.edges, delay_g_per_h / 3600
+  local whole = floor(run_s / slot_s)
+  local rest = run_s - whole * slot_s
+  local lead = slot_s - rest
+  local best, least, emitted, bar = earliest, huge, huge, huge
+  local function consider(t)
+    local emissions = (place.at(zone, t + run_s) - place.at(zone, t)) * g_per_s
+    local g = emissions + delay_g_per_h * (t - earliest) / 3600 + (place.at(owed, t + run_s) - place.at(owed, t))
+    if g < bar then best, least, emitted, bar = t, g, emissions, g * SAME end
+  end
+  consider(earliest)
+  local from, to = floor((earliest - first) / slot_s), floor((latest - first) / slot_s)
+  local t = first + from * slot_s + lead
+  if rest > 0 and t > earliest and t < latest then consider(t) end
+  local rate = values[from + 1] * g_per_s + prices[from + 1] - delay_g_per_s
+  if rest > 0 then
+    for slot = from + 2, to do
+      local value, price = values[slot + whole], prices[slot + whole]
+      local end_rate = value * g_per_s + price
+      if end_rate < rate then
+        local emissions = (edges[slot + whole] + rest * value - edges[slot]) * g_per_s
+        t = first + (slot - 1) * slot_s
+        local g = emissions + delay_g_per_h * (t - earliest) / 3600 + (paid[slot + whole] + rest * price - paid[slot])
+        if g < bar then best, least, emitted, bar = t, g, emissions, g * SAME end
+      end
+      value, price = values[slot], prices[slot]
+      rate = value * g_per_s + price - delay_g_per_s
+      if end_rate < rate then
+        local emissions = (edges[slot + whole + 1] - (edges[slot] + lead * value)) * g_per_s
+        t = first + (slot - 1) * slot_s + lead
+        local g = emissions + delay_g_per_h * (t - earliest) / 3600 + (paid[slot + whole + 1] - (paid[slot] + lead * price))
+        if g < bar then best, least, emitted, bar = t, g, emissions, g * SAME end
+      end
+    end
+  else
+    for slot = from + 2, to do
+      if values[slot + whole - 1] * g_per_s + prices[slot + whole - 1] < rate then
+        local emissions = (edges[slot + whole] - edges[slot]) * g_per_s
+        t = first + (slot - 1) * slot_s
+        local g = emissions + delay_g_per_h * (t - earliest) / 3600 + (paid[slot + whole] - paid[slot])
+        if g < bar then best, least, emitted, bar = t, g, emissions, g * SAME end
+      end
+      rate = values[slot] * g_per_s + prices[slot] - delay_g_per_s
+    end
+  end
+  if to > from then
+    t = first + to * slot_s
+    if t > earliest then consider(t) end
+    if rest > 0 and t + lead < latest then consider(t + lead) end
+  end
+  consider(latest)
+  return best, emitted, least
 end
