@@ -40,7 +40,7 @@ from slurm_carbon.policy import Policy  # noqa: E402
 UID = 20001
 SLOT_S, SLOTS = 900, 7 * 96
 PARTITIONS = ("batch", *(f"p{i}" for i in range(1, 10)))
-EMPTY = """\
+SCRIPT = """\
 function slurm_job_submit(description, partitions, uid) return slurm.SUCCESS end
 function slurm_job_modify(description, record, partitions, uid) return slurm.SUCCESS end
 """
@@ -158,7 +158,7 @@ class Site:
         self.script.parent.mkdir(parents=True)
         partitions = "".join(f"PartitionName={name} Nodes=ALL MaxTime=7-0 State=UP\n" for name in PARTITIONS[1:])
         (self.script.parent / "site.conf").write_text(f"JobSubmitPlugins=lua\n{self.site_conf}{partitions}")
-        self.script.write_text(EMPTY + "return slurm.SUCCESS\n")
+        self.script.write_text(SCRIPT + "return slurm.SUCCESS\n")
         shutil.copytree(ROOT / "etc/lua", self.folder / "lua")
         (self.folder / "hook").mkdir()
         subprocess.check_call([*self.cluster, "up", "--clusters", "1"], stdout=subprocess.DEVNULL)
@@ -192,7 +192,7 @@ if ok then pcall(carbon.job_submit, {{outlook = "{self.folder}/hook/outlook.lua"
 """
         new = self.script.with_suffix(".new")
         for _ in range(10):
-            new.write_text(EMPTY + (loads if hook else "") + "return slurm.SUCCESS\n")
+            new.write_text(SCRIPT + (loads if hook else "") + "return slurm.SUCCESS\n")
             new.rename(self.script)
             self.submit(1, 1)
             job_id = self.call("squeue", "-h", "-o", "%i").split()[0]

@@ -5,6 +5,7 @@ local hook, units, outlook, wishes = M.hook, M.units, M.outlook, M.wishes
 local jobs, policy, decide, record = M.jobs, M.policy, M.decide, M.record
 local huge, max, min = math.huge, math.max, math.min
 local format = string.format
+local plain = record.plain
 
 local SAY_AGAIN_S = 60
 hook.state = {said = {}, said_at = {}}
@@ -14,7 +15,7 @@ local state = hook.state
 function hook.say(kind, text, now)
   if state.said[kind] == text or now - (state.said_at[kind] or -huge) < SAY_AGAIN_S then return end
   state.said[kind], state.said_at[kind] = text, now
-  slurm.log_error("%s", "slurm-carbon: " .. record.plain(text))
+  slurm.log_error("%s", "slurm-carbon: " .. plain(text))
 end
 
 --- Say that a trouble is over, if there was one.
@@ -24,18 +25,15 @@ function hook.over(kind, text)
   slurm.log_info("%s", "slurm-carbon: " .. text)
 end
 
---- Run a function of ours; whatever happens in it, the job goes on as it is.
-function hook.guarded(what, ...)
-  local ok, problem = pcall(what, ...)
-  if ok then return problem end
+--- Say what has gone wrong; the job goes on as it is.
+function hook.trouble(problem)
   local now = os.time()
   if type(problem) == "table" and problem.outlook then
-    pcall(hook.say, "outlook", "no job is placed: outlook " .. state.path .. ": " .. problem.outlook, now)
+    hook.say("outlook", "no job is placed: outlook " .. state.path .. ": " .. problem.outlook, now)
   else
     local text = type(problem) == "table" and problem.mistake or tostring(problem)
-    pcall(hook.say, "error", "jobs are left as they are: " .. text, now)
+    hook.say("error", "jobs are left as they are: " .. text, now)
   end
-  return nil
 end
 
 --- Whether an operator has touched the file `stop` beside the outlook.
@@ -182,7 +180,8 @@ end
 
 --- One submission, as slurmctld describes it.
 function hook.on_submit(settings, description, partitions, submit_uid)
-  if not description.script then return end -- srun, salloc: somebody is waiting
+  local script = description.script
+  if not script then return end -- srun, salloc: somebody is waiting
   local now, cluster = os.time(), slurm.CLUSTER_NAME
   if hook.is_stopped(settings.outlook) then
     hook.say("stop", "no job is placed: there is a file `stop` beside the outlook", now)
@@ -194,7 +193,7 @@ function hook.on_submit(settings, description, partitions, submit_uid)
   local function get(name) return variables and variables[name] end
   local offset, _, federated = jobs.value(description.het_job_offset), hook.out_of_reach(o, cluster)
   local is_sibling = federated and offset == 0 and submit_uid ~= description.user_id
-  local in_script, words, wrong = wishes.of_script(description.script:sub(1, M.SCRIPT_BYTES), now)
+  local in_script, words, wrong = wishes.of_script(script:sub(1, M.SCRIPT_BYTES), now)
 
   local job, owner, mode, decision
   local changes = {}
@@ -235,7 +234,10 @@ function hook.install(settings)
   function slurm_job_submit(description, partitions, submit_uid)
     local code = slurm.SUCCESS
     if site then code = site(description, partitions, submit_uid) end
-    if code == nil or code == slurm.SUCCESS then hook.guarded(hook.on_submit, settings, description, partitions, submit_uid) end
+    if code == nil or code == slurm.SUCCESS then
+      local ok, problem = pcall(hook.on_submit, settings, description, partitions, submit_uid)
+      if not ok then pcall(hook.trouble, problem) end
+    end
     return code
   end
   if not slurm_job_modify then

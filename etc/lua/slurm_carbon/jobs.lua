@@ -5,6 +5,7 @@ local jobs, units = M.jobs, M.units
 local floor, ceil, max, min = math.floor, math.ceil, math.max, math.min
 local format = string.format
 
+local LIST_LIMIT = 100
 local TIED = {"nodelist", "nodefile", "exclude", "bb", "bbf", "cluster-constraint", "batch", "switches", "mcs-label",
   "ntasks-per-gpu"}
 local FIXED = {
@@ -38,8 +39,7 @@ function jobs.gres(text, prefix)
       name, last = name or "", last or item
       local count = 1
       if last:find("^%d") then count = jobs.count(last) else name = item end
-      found[#found + 1] = {((prefix or "") .. name):gsub(":+$", ""), count}
-      found[#found][1] = found[#found][1]
+      found[#found + 1] = {((prefix or "") .. name):match("^.*[^:]") or "", count}
     end
   end
   return found
@@ -59,7 +59,7 @@ end
 function jobs.array(text)
   local list, throttle = (text or ""):match("^([^%%]*)%%?(.*)$")
   local total = 0
-  for _, part in ipairs(units.names(list:gsub("^[%[%]]+", ""):gsub("[%[%]]+$", ""))) do
+  for _, part in ipairs(units.names((list:match("^.*[^%[%]]") or ""):gsub("^[%[%]]+", ""))) do
     local bounds, step = part:match("^([^:]*):?(.*)$")
     local first, last = bounds:match("^([^%-]*)%-(.*)$")
     if first then
@@ -102,6 +102,9 @@ function jobs.complete(job, counted)
   local simple
   job.features, simple = jobs.features(counted.constraint)
   if not simple and job.tied == "" then job.tied = format("--constraint=%s was given", counted.constraint) end
+  for _, list in ipairs({job.features, job.licenses, job.gres_per_node}) do -- each is compared with every kind of node
+    if #list > LIST_LIMIT then units.mistake("an option of sbatch lists too much to be looked at") end
+  end
   return job
 end
 

@@ -78,8 +78,17 @@ end
 
 local function list_of(raw, name, kind)
   if type(raw[name]) ~= "table" then outlook.broken("%s is no list", name) end
-  for _, value in ipairs(raw[name]) do
-    if type(value) ~= kind then outlook.broken("%s has something else in it", name) end
+  for key, value in pairs(raw[name]) do
+    if type(value) ~= kind or type(key) ~= "number" then outlook.broken("%s has something else in it", name) end
+  end
+  return raw[name]
+end
+
+--- Tables by name.
+local function tables_of(raw, name)
+  if type(raw[name]) ~= "table" then outlook.broken("%s is no table", name) end
+  for key, value in pairs(raw[name]) do
+    if type(key) ~= "string" or type(value) ~= "table" then outlook.broken("%s has something else in it", name) end
   end
   return raw[name]
 end
@@ -93,8 +102,8 @@ local function counts_of(raw, name)
   local values, counts = raw[name], {}
   if type(values) ~= "table" or #values % 2 == 1 then outlook.broken("%s is no list of counts", name) end
   for i = 1, #values, 2 do
-    if type(values[i]) ~= "string" or type(values[i + 1]) ~= "number" then outlook.broken("%s is no list of counts", name) end
-    counts[#counts + 1] = {values[i], values[i + 1]}
+    if type(values[i]) ~= "string" then outlook.broken("%s is no list of counts", name) end
+    counts[#counts + 1] = {values[i], whole(values, i + 1)}
   end
   return counts
 end
@@ -185,6 +194,7 @@ end
 local MODES = units.set({"off", "observe", "advise", "enforce"})
 
 function outlook.check_modes(raw)
+  if not raw.mode then outlook.broken("no mode of the hook") end
   for _, mode in pairs(raw) do
     if not MODES[mode] then outlook.broken("an unknown mode") end
   end
@@ -195,17 +205,17 @@ end
 function outlook.check(raw)
   local o = {generated = whole(raw, "generated"), max_age_s = whole(raw, "max_age_s"), clusters = {}, zones = {}, locations = {},
     partitions = {}, defaults = {}, names = units.set(list_of(raw, "names", "string"))}
-  for _, name in ipairs({"policy", "hook", "clusters", "zones"}) do
+  for _, name in ipairs({"policy", "hook"}) do
     if type(raw[name]) ~= "table" then outlook.broken("%s is no table", name) end
   end
   o.policy, o.hook = outlook.check_policy(raw.policy), outlook.check_modes(raw.hook)
-  for name, values in pairs(raw.clusters) do
+  for name, values in pairs(tables_of(raw, "clusters")) do
     local licenses = {}
     for _, license in ipairs(counts_of(values, "licenses")) do licenses[license[1]] = license[2] end
     o.clusters[name] = {name = name, filesystem = text_of(values, "filesystem"), federation = text_of(values, "federation"),
       licenses = licenses}
   end
-  for name, values in pairs(raw.zones) do o.zones[name] = outlook.check_zone(name, values) end
+  for name, values in pairs(tables_of(raw, "zones")) do o.zones[name] = outlook.check_zone(name, values) end
   for _, values in ipairs(list_of(raw, "partitions", "table")) do
     local partition = outlook.check_partition(values)
     o.partitions[partition.cluster .. "/" .. partition.name] = partition
@@ -231,7 +241,7 @@ end
 -- What is wrong with a file that has not changed is not looked for again. Raises it.
 function outlook.read(path, seen, open)
   local file, problem = (open or outlook.open)(path)
-  if not file then outlook.broken("%s", problem) end
+  if not file then outlook.broken("%s", (problem:gsub("^.*: ", ""))) end
   local size = file:seek("end")
   if not size or not file:seek("set", 0) then -- a FIFO must not even be read from
     file:close()

@@ -5,6 +5,7 @@ local place = M.place
 local exp, floor, ceil, huge, max, min = math.exp, math.floor, math.ceil, math.huge, math.max, math.min
 
 local SAME = 1 - 1e-9 -- what floating point cannot tell apart is no reason to wait
+local ROUNDING = 1e-14 -- of an integral, more than a sum of two loses
 local PERISHES_S = 3600.0
 
 --- The running integral of a series at a second: exact, also where it falls inside a slot or outside of the series.
@@ -112,7 +113,7 @@ end
 
 -- The two below are the same where the series cover all, and have everything in local variables. Between two starts one after
 -- the other the cost rises with the rate of the slot that the end runs through, and falls with that of the start: a start to
--- which it has not fallen cannot be better than the one before, and is left out.
+-- which it has risen, by more than is lost by rounding, cannot be better than the one before, and is left out.
 
 --- Where nothing but emissions counts.
 function place.best_plain(zone, run_s, earliest, latest, g_per_s)
@@ -129,7 +130,8 @@ function place.best_plain(zone, run_s, earliest, latest, g_per_s)
   local from, to = floor((earliest - first) / slot_s), floor((latest - first) / slot_s)
   local t = first + from * slot_s + lead
   if rest > 0 and t > earliest and t < latest then consider(t) end
-  local rate = values[from + 1] -- of the slot that the start runs through
+  local slack = ROUNDING * edges[to + whole + 2]
+  local rate = values[from + 1] + slack -- of the slot that the start runs through, rounded up
   if rest > 0 then
     local end_rate = values[from + 2 + whole]
     for slot = from + 2, to do -- counted from 1; the last is looked at below
@@ -137,9 +139,10 @@ function place.best_plain(zone, run_s, earliest, latest, g_per_s)
         local cost = edges[slot + whole] + rest * end_rate - edges[slot]
         if cost < bar then best, least, bar = first + (slot - 1) * slot_s, cost, cost * SAME end
       end
-      rate = values[slot]
+      local value = values[slot]
+      rate = value + slack
       if end_rate < rate then
-        local cost = edges[slot + whole + 1] - (edges[slot] + lead * rate)
+        local cost = edges[slot + whole + 1] - (edges[slot] + lead * value)
         if cost < bar then best, least, bar = first + (slot - 1) * slot_s + lead, cost, cost * SAME end
       end
       end_rate = values[slot + whole + 1]
@@ -150,7 +153,7 @@ function place.best_plain(zone, run_s, earliest, latest, g_per_s)
         local cost = edges[slot + whole] - edges[slot]
         if cost < bar then best, least, bar = first + (slot - 1) * slot_s, cost, cost * SAME end
       end
-      rate = values[slot]
+      rate = values[slot] + slack
     end
   end
   if to > from then
@@ -179,7 +182,9 @@ function place.best_inside(zone, run_s, earliest, latest, g_per_s, delay_g_per_h
   local from, to = floor((earliest - first) / slot_s), floor((latest - first) / slot_s)
   local t = first + from * slot_s + lead
   if rest > 0 and t > earliest and t < latest then consider(t) end
-  local rate = values[from + 1] * g_per_s + prices[from + 1] - delay_g_per_s
+  local slack = ROUNDING * (edges[to + whole + 2] * g_per_s + paid[to + whole + 2] + delay_g_per_s * (latest - earliest))
+  local gain = slack - delay_g_per_s
+  local rate = values[from + 1] * g_per_s + prices[from + 1] + gain
   if rest > 0 then
     for slot = from + 2, to do
       local value, price = values[slot + whole], prices[slot + whole]
@@ -191,7 +196,7 @@ function place.best_inside(zone, run_s, earliest, latest, g_per_s, delay_g_per_h
         if g < bar then best, least, emitted, bar = t, g, emissions, g * SAME end
       end
       value, price = values[slot], prices[slot]
-      rate = value * g_per_s + price - delay_g_per_s
+      rate = value * g_per_s + price + gain
       if end_rate < rate then
         local emissions = (edges[slot + whole + 1] - (edges[slot] + lead * value)) * g_per_s
         t = first + (slot - 1) * slot_s + lead
@@ -207,7 +212,7 @@ function place.best_inside(zone, run_s, earliest, latest, g_per_s, delay_g_per_h
         local g = emissions + delay_g_per_h * (t - earliest) / 3600 + (paid[slot + whole] - paid[slot])
         if g < bar then best, least, emitted, bar = t, g, emissions, g * SAME end
       end
-      rate = values[slot] * g_per_s + prices[slot] - delay_g_per_s
+      rate = values[slot] * g_per_s + prices[slot] + gain
     end
   end
   if to > from then

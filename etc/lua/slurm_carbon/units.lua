@@ -22,7 +22,11 @@ function units.split(text, separator)
   end
 end
 
-function units.trim(text) return (text:gsub("^%s+", ""):gsub("%s+$", "")) end
+--- A text without the blanks around it. No pattern here may try a long run of them from each of its positions.
+function units.trim(text)
+  local first = text:find("%S")
+  return first and text:match("^.*%S", first) or ""
+end
 
 --- Names between commas, without empty ones.
 function units.names(text)
@@ -53,19 +57,13 @@ end
 --- Seconds of a duration that a person wrote: `6h`, `1d12h`, `90m`, or any of Slurm's forms. Raises a mistake.
 function units.duration_s(text)
   local words = units.trim(text):lower()
-  local total, number = 0, ""
-  for i = 1, #words do
-    local c = words:sub(i, i)
-    if UNIT_S[c] and number ~= "" and tonumber(number) then
-      total, number = total + tonumber(number) * UNIT_S[c], ""
-    elseif c:match("%d") or (c == "." and not number:find(".", 1, true)) then
-      number = number .. c
-    else
-      number = nil
-      break
-    end
+  local total, at = 0, 1
+  while at <= #words do
+    local number, unit, after = words:match("^([%d.]+)(%l)()", at)
+    if not tonumber(number) or not UNIT_S[unit] then break end
+    total, at = total + tonumber(number) * UNIT_S[unit], after
   end
-  if number == "" and words ~= "" then return floor(total) end
+  if words ~= "" and at > #words and total < math.huge then return floor(total) end
   local seconds = units.slurm_duration_s(words)
   if not seconds then
     units.mistake(format("'%s' is no duration: write for example 90m, 6h, 1d12h or 1-12:00:00", text:sub(1, 40)))

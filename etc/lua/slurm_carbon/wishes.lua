@@ -2,9 +2,10 @@
 
 local M = ...
 local wishes, units = M.wishes, M.units
-local format = string.format
+local concat, format = table.concat, string.format
 
 local PREFIX = "--carbon-"
+local LOCATIONS_LIMIT = 1000
 local VALUES = {"max-delay", "finish-by", "locations"}
 local FLAGS = {"off", "dry-run", "explain", "verbose", "help"}
 local YES, NO = units.set({"1", "yes", "true", "on"}), units.set({"", "0", "no", "false", "off"})
@@ -21,8 +22,10 @@ function wishes.add(found, name, value, now, where)
     found.finish_by = problem
   elseif name == "locations" then
     local names = {}
-    for _, part in ipairs(units.split(value, ",")) do
-      if units.trim(part) ~= "" then names[#names + 1] = units.trim(part) end
+    for part in value:gmatch("[^,]+") do
+      local location = units.trim(part)
+      if location ~= "" then names[#names + 1] = location end
+      if #names > LOCATIONS_LIMIT then units.mistake(format("%s: names more than %.0f locations", where, LOCATIONS_LIMIT)) end
     end
     if #names == 0 then units.mistake(where .. ": names no location") end
     found.locations = names
@@ -56,6 +59,10 @@ end
 --- A line as a shell would split it, without what follows a #. Raises a mistake.
 function wishes.words(text)
   local words, word, quote, i = {}, nil, nil, 1
+  local function add(piece)
+    word = word or {}
+    word[#word + 1] = piece
+  end
   while i <= #text do
     local c = text:sub(i, i)
     if quote then
@@ -64,28 +71,29 @@ function wishes.words(text)
       elseif c == "\\" and quote == '"' then
         i = i + 1
         local escaped = text:sub(i, i)
-        word = word .. ((escaped == '"' or escaped == "\\") and escaped or c .. escaped)
+        add((escaped == '"' or escaped == "\\") and escaped or c .. escaped)
       else
-        word = word .. c
+        add(c)
       end
     elseif c == "'" or c == '"' then
-      quote, word = c, word or ""
+      quote = c
+      add("")
     elseif c == "\\" then
       i = i + 1
       if i > #text then units.mistake("No escaped character") end
-      word = (word or "") .. text:sub(i, i)
+      add(text:sub(i, i))
     elseif c == "#" then
       break
     elseif c:match("%s") then
-      if word then words[#words + 1] = word end
+      if word then words[#words + 1] = concat(word) end
       word = nil
     else
-      word = (word or "") .. c
+      add(c)
     end
     i = i + 1
   end
   if quote then units.mistake("No closing quotation") end
-  if word then words[#words + 1] = word end
+  if word then words[#words + 1] = concat(word) end
   return words
 end
 
