@@ -2,10 +2,10 @@
 slurm-carbon in Slurm's own Lua: every sbatch of the site placed by the outlook, inside slurmctld (job_submit) or in
 the user's sbatch (cli_filter).
 
-A site's script loads it in three lines, which `slurm-carbon hook install` writes:
+A site's script loads it at its end, by lines that `slurm-carbon hook install` writes:
 
     local ok, carbon = pcall(dofile, "/etc/slurm/slurm_carbon.lua")
-    if ok then pcall(carbon.job_submit, {outlook = "/var/lib/slurm_carbon/hook/outlook.lua"}) end
+    pcall(function() carbon.job_submit({outlook = "/var/lib/slurm_carbon/hook/outlook.lua"}) end)
 
 What it decides is what csbatch decides: the parts, in the folder of the same name beside this file, are twins of the
 Python modules that have their names, and tests compare them. It is written for Lua 5.1 to 5.4 without any library, starts

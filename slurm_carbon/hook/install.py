@@ -59,7 +59,7 @@ def block(function: str, module: str, outlook: str) -> str:
         f"{BEGIN} {__version__} (`slurm-carbon hook uninstall` removes these lines)\n"
         "do\n"
         f'  local ok, carbon = pcall(dofile, "{module}")\n'
-        f'  if ok then ok, carbon = pcall(carbon.{function}, {{outlook = "{outlook}"}}) end\n'
+        f'  if ok then ok, carbon = pcall(function() return carbon.{function}({{outlook = "{outlook}"}}) end) end\n'
         '  if not ok then slurm.log_error("%s", "slurm-carbon: not loaded: " .. tostring(carbon)) end\n'
         "end\n"
         f"{END}\n"

@@ -14,10 +14,6 @@ SITE_SCRIPT = """\
 function slurm_job_submit(description, partitions, uid) return slurm.SUCCESS end
 function slurm_job_modify(description, record, partitions, uid) return slurm.SUCCESS end
 """
-LOADS = """\
-local ok, carbon = pcall(dofile, "{module}")
-if ok then pcall(carbon.job_submit, {{outlook = "{outlook}"}}) else slurm.log_error("%s", tostring(carbon)) end
-"""
 
 
 def hook_folder(lab: Lab) -> Path:

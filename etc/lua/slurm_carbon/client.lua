@@ -73,7 +73,7 @@ function client.place(options, given, in_script, wrong, o, now, blind)
   local job, owner = jobs.of_options(given), {name = name, is_root = name == "root", open = {}}
   local home = decide.home_of(job, o, cluster)
   if home then owner.open[home.cluster .. "/" .. home.name] = true end
-  local mode = hook.mode(o, owner, job, cluster)
+  local mode = hook.mode(o, name, job.account, job.qos, job.partitions[1], cluster)
   if mode ~= "enforce" and mode ~= "advise" then return end
   local _, federated = hook.out_of_reach(o, cluster)
   if federated and job.tied == "" then job.tied = "slurmctld chooses the cluster in a federation" end

@@ -33,22 +33,25 @@ function decide.location(o, partition)
   return nil
 end
 
---- Run time, power and the price of a job at one location, and its best placements by some latest starts.
+--- The placements of a job at one location: at once, and, if there is a latest start, the best by then.
 function decide.placements(job, o, location, partition, home, run_time_s, now, latest)
   local together, waves = policy.in_waves(job, partition)
-  local run_s = run_time_s * waves
+  local zone, run_s = location.zone, run_time_s * waves
   local power_w = policy.power_w(job, together, location, partition, home)
-  local g_per_s, due = power_w / 3.6e6, nil
+  local g_per_s, owed = power_w / 3.6e6, nil
   if location.prices then
     local price = place.price({cores = job.cpus * together, gpus = job.gpus * together, nodes = job.nodes * together,
       memory_gb = (job.memory_mb_per_node or 0) * job.nodes * together / 1024, power_kw = power_w / 1000}, location)
-    due = price and place.still_due(price, location.zone, now, (latest or now) + run_s)
+    owed = price and place.still_due(price, zone, now, (latest or now) + run_s)
   end
-  local function placed(by)
-    local start, emissions_g, cost_g = place.best_start(location.zone, run_s, now, by, g_per_s, o.policy.delay_g_per_h, due)
-    return {location = location, start = start, emissions_g = emissions_g, cost_g = cost_g, run_time_s = run_s, power_w = power_w}
-  end
-  return placed(now), latest and placed(latest)
+  local emissions_g, cost_g = place.cost(zone, run_s, now, g_per_s, owed)
+  local at_once = {location = location, start = now, emissions_g = emissions_g, cost_g = cost_g, run_time_s = run_s,
+    power_w = power_w}
+  if not latest then return at_once end
+  local start
+  start, emissions_g, cost_g = place.best_start(zone, run_s, now, latest, g_per_s, o.policy.delay_g_per_h, owed)
+  return at_once, {location = location, start = start, emissions_g = emissions_g, cost_g = cost_g, run_time_s = run_s,
+    power_w = power_w}
 end
 
 local function left(reason) return {reason = reason} end
@@ -90,7 +93,10 @@ function decide.decide(job, owner, asked, o, home_cluster, now, ruled_out)
         local found
         if not why then
           local _, waves_there = policy.in_waves(job, partition)
-          local latest_there, bound_there = policy.window(asked, o.policy, now, run_time_s * waves_there)
+          local latest_there, bound_there = latest, bound
+          if waves_there ~= waves then
+            latest_there, bound_there = policy.window(asked, o.policy, now, run_time_s * waves_there)
+          end
           if bound_there == policy.TOO_LATE and bound ~= policy.TOO_LATE then
             why = "could not be done there by the time it must be"
           else

@@ -54,12 +54,10 @@ function hook.outlook(path, now, open)
 end
 
 --- What is done with the jobs of this user, account, QOS and partition: the first of them that has a mode, else the site's.
-function hook.mode(o, owner, job, home_cluster)
-  local partition = job.partitions[1] or (o.defaults[home_cluster] or {}).name
-  for _, key in ipairs({"user:" .. owner.name, "account:" .. job.account, "qos:" .. job.qos, "partition:" .. (partition or "")}) do
-    if o.hook[key] then return o.hook[key] end
-  end
-  return o.hook.mode
+function hook.mode(o, user, account, qos, partition, cluster)
+  partition = partition or (o.defaults[cluster] or {}).name or ""
+  return o.hook["user:" .. user] or o.hook["account:" .. account] or o.hook["qos:" .. qos] or o.hook["partition:" .. partition]
+    or o.hook.mode
 end
 
 --- Whether csbatch has decided on this very submission: its word holds for the shell or job that it was given in.
@@ -159,13 +157,11 @@ function hook.steer(job, owner, asked, o, cluster, now)
   return decision, {begin = begin}
 end
 
---- The job, who owns it and what its mode is, as slurmctld describes it.
-function hook.described(description, partitions, words, is_component, o, cluster)
+--- Who submits, by what slurmctld says; it lists the partitions of its own that are open to his groups.
+function hook.owner(description, partitions, cluster)
   local owner = {name = description.user_name or "", is_root = description.user_id == 0, open = {}}
   for name in pairs(partitions or {}) do owner.open[cluster .. "/" .. name] = true end
-  local job = jobs.of_description(description, words)
-  if is_component then job.fixed = jobs.FIXED_BY["het-job"] end
-  return job, owner, hook.mode(o, owner, job, cluster)
+  return owner
 end
 
 --- What the owner asks for, in the environment and in the script. Raises a mistake.
@@ -189,28 +185,28 @@ function hook.on_submit(settings, description, partitions, submit_uid)
   end
   hook.over("stop", "jobs are placed again: the file `stop` is gone")
   local o = hook.outlook(settings.outlook, now)
+  local owner = hook.owner(description, partitions, cluster)
+  local mode = hook.mode(o, owner.name, description.account or description.default_account or "",
+    description.qos or description.default_qos or "", units.names(description.partition)[1], cluster)
+  if mode == "off" then return end
+
   local variables = description.environment
   local function get(name) return variables and variables[name] end
   local offset, _, federated = jobs.value(description.het_job_offset), hook.out_of_reach(o, cluster)
   local is_sibling = federated and offset == 0 and submit_uid ~= description.user_id
-  local in_script, words, wrong = wishes.of_script(script:sub(1, M.SCRIPT_BYTES), now)
-
-  local job, owner, mode, decision
-  local changes = {}
+  local job, decision, changes = {}, nil, {}
   local ok, problem = pcall(function()
-    job, owner, mode = hook.described(description, partitions, words, offset and not is_sibling, o, cluster)
+    local in_script, words, wrong = wishes.of_script(script:sub(1, M.SCRIPT_BYTES), now)
+    job = jobs.of_description(description, words)
+    if offset and not is_sibling then job.fixed = jobs.FIXED_BY["het-job"] end
     if hook.is_decided(get) then job.fixed = "csbatch has decided" end
-    if mode == "off" then return end
     decision, changes = hook.decide(job, owner, hook.asked(get, in_script, wrong, job, owner, o, now), o, cluster, now, is_sibling)
   end)
   if not ok then
     if type(problem) ~= "table" or not problem.mistake then error(problem, 0) end
-    decision = {reason = problem.mistake}
-    job = job or {}
-    job.wants_words = true
+    decision, job.wants_words = {reason = problem.mistake}, true
   end
-  mode = mode or o.hook.mode
-  if mode ~= "off" then hook.apply(description, decision, changes, job, mode, o, now) end
+  hook.apply(description, decision, changes, job, mode, o, now)
 end
 
 --- Set the fields of a job, as far as its mode allows, and leave the record.

@@ -240,7 +240,10 @@ end
 --- The outlook in a file, and whether it was read anew. `seen` is what the last call returned for the same path, or nil.
 -- What is wrong with a file that has not changed is not looked for again. Raises it.
 function outlook.read(path, seen, open)
-  local file, problem = (open or outlook.open)(path)
+  local file, problem, code = (open or outlook.open)(path)
+  if code == 13 then
+    outlook.broken("Permission denied: SlurmUser has to be allowed to write to it, too; `slurm-carbon hook install` sees to that")
+  end
   if not file then outlook.broken("%s", (problem:gsub("^.*: ", ""))) end
   local size = file:seek("end")
   if not size or not file:seek("set", 0) then -- a FIFO must not even be read from

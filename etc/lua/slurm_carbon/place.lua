@@ -75,6 +75,12 @@ function place.still_due(price, zone, now, last)
   return total > 0 and due or nil
 end
 
+--- What a run that starts at a second emits, and its cost, both in g.
+function place.cost(zone, run_s, start, g_per_s, owed)
+  local emissions_g = (place.at(zone, start + run_s) - place.at(zone, start)) * g_per_s
+  return emissions_g, owed and emissions_g + (place.at(owed, start + run_s) - place.at(owed, start)) or emissions_g
+end
+
 --- Start of least cost in a window, what it emits, and its cost, both in g; of equals the earliest.
 -- The cost bends only where start or end of the run cross the edge of a slot, so that all minima are among those starts.
 function place.best_start(zone, run_s, earliest, latest, g_per_s, delay_g_per_h, owed)
