@@ -1,7 +1,7 @@
 --- outlook: the file that all decisions are made by
 
 local M = ...
-local outlook, units = M.outlook, M.units
+local outlook, units, record = M.outlook, M.units, M.record
 local format = string.format
 
 local compile
@@ -126,8 +126,9 @@ function outlook.check_zone(name, raw)
   local zone = {
     name = name, start = whole(raw, "start"), slot_s = whole(raw, "slot_s", 60), beyond = number(raw, "beyond", 0, 5000),
     captured = number(raw, "captured", 0, 1), kind = text_of(raw, "accounting") .. ", " .. text_of(raw, "factors"),
-    source = text_of(raw, "source"), issued = whole(raw, "issued"),
+    source = text_of(raw, "source"), issued = whole(raw, "issued"), memory = {}, remembered = 0,
   }
+  zone.json = record.of_zone(zone)
   local values, sums = series(raw, "mean", 5000)
   local edges, nothing = {}, {}
   for i, sum in ipairs(sums) do edges[i], nothing[i] = sum * zone.slot_s, 0.0 end

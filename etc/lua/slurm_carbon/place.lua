@@ -121,26 +121,25 @@ end
 -- the other the cost rises with the rate of the slot that the end runs through, and falls with that of the start: a start to
 -- which it has risen, by more than is lost by rounding, cannot be better than the one before, and is left out.
 
---- Where nothing but emissions counts.
-function place.best_plain(zone, run_s, earliest, latest, g_per_s)
+--- The better of a start and the best so far, with its integral of intensity.
+local function better(zone, run_s, start, best, least)
+  local cost = place.at(zone, start + run_s) - place.at(zone, start)
+  if cost < least * SAME then return start, cost end
+  return best, least
+end
+
+--- The best of the starts that begin or end on an edge, in the slots between the first and the last of a window.
+local function best_between(zone, run_s, from, to)
   local values, edges, slot_s, first = zone.values, zone.edges, zone.slot_s, zone.start
   local whole = floor(run_s / slot_s)
   local rest = run_s - whole * slot_s
   local lead = slot_s - rest -- how far into its slot a run starts that ends on an edge
-  local best, least = earliest, place.at(zone, earliest + run_s) - place.at(zone, earliest)
-  local bar = least * SAME
-  local function consider(t)
-    local cost = place.at(zone, t + run_s) - place.at(zone, t)
-    if cost < bar then best, least, bar = t, cost, cost * SAME end
-  end
-  local from, to = floor((earliest - first) / slot_s), floor((latest - first) / slot_s)
-  local t = first + from * slot_s + lead
-  if rest > 0 and t > earliest and t < latest then consider(t) end
+  local best, least, bar = nil, huge, huge
   local slack = ROUNDING * edges[to + whole + 2]
-  local rate = values[from + 1] + slack -- of the slot that the start runs through, rounded up
+  local rate = huge -- of the slot that the start runs through, rounded up
   if rest > 0 then
     local end_rate = values[from + 2 + whole]
-    for slot = from + 2, to do -- counted from 1; the last is looked at below
+    for slot = from + 2, to do -- counted from 1
       if end_rate < rate then
         local cost = edges[slot + whole] + rest * end_rate - edges[slot]
         if cost < bar then best, least, bar = first + (slot - 1) * slot_s, cost, cost * SAME end
@@ -162,12 +161,41 @@ function place.best_plain(zone, run_s, earliest, latest, g_per_s)
       rate = values[slot] + slack
     end
   end
+  return best, least
+end
+
+local REMEMBERED = 500 -- run times of a zone
+
+--- The same, remembered: most jobs of a site ask for one of a few run times, and the slots stay for a while.
+local function remembered(zone, run_s, from, to)
+  local known = zone.memory[run_s]
+  if not known or known.from ~= from or known.to ~= to then
+    if not known then zone.remembered = zone.remembered + 1 end
+    if zone.remembered > REMEMBERED then zone.memory, zone.remembered = {}, 1 end
+    known = {from = from, to = to}
+    known.best, known.least = best_between(zone, run_s, from, to)
+    zone.memory[run_s] = known
+  end
+  return known.best, known.least
+end
+
+--- Where nothing but emissions counts.
+function place.best_plain(zone, run_s, earliest, latest, g_per_s)
+  local slot_s, first = zone.slot_s, zone.start
+  local rest = run_s % slot_s
+  local from, to = floor((earliest - first) / slot_s), floor((latest - first) / slot_s)
+  local best, least = earliest, place.at(zone, earliest + run_s) - place.at(zone, earliest)
+  local t = first + (from + 1) * slot_s - rest
+  if rest > 0 and t > earliest and t < latest then best, least = better(zone, run_s, t, best, least) end
+  local between, cost = remembered(zone, run_s, from, to)
+  if cost < least * SAME then best, least = between, cost end
   if to > from then
     t = first + to * slot_s
-    if t > earliest then consider(t) end
-    if rest > 0 and t + lead < latest then consider(t + lead) end
+    if t > earliest then best, least = better(zone, run_s, t, best, least) end
+    t = t + slot_s - rest
+    if rest > 0 and t < latest then best, least = better(zone, run_s, t, best, least) end
   end
-  consider(latest)
+  best, least = better(zone, run_s, latest, best, least)
   return best, least * g_per_s, least * g_per_s
 end
 

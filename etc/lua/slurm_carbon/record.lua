@@ -2,44 +2,36 @@
 
 local M = ...
 local record, units = M.record, M.units
-local concat, format = table.concat, string.format
+local format = string.format
 
 --- Text that stays on its line and is UTF-8, whatever was in it.
 function record.plain(text) return (text:gsub("[^%w%p ]", "?")) end
 
 function record.quoted(text) return '"' .. record.plain(text):gsub('[\\"]', "\\%0") .. '"' end
 
---- A number as JSON.
-function record.number(value, form) return (format(form or "%.6g", value):gsub("inf", "0"):gsub("nan", "0")) end
+--- What a zone adds to a record.
+function record.of_zone(zone)
+  return format('"zone":%s,"source":%s,"counts":%s,"issued":%.0f', record.quoted(zone.name), record.quoted(zone.source),
+    record.quoted(zone.kind), zone.issued)
+end
 
 --- The full record for admin_comment, as JSON on one line.
 function record.json(decision, mode, o, now)
-  local fields = {
-    '"slurm_carbon":' .. record.quoted(M.VERSION), '"mode":' .. record.quoted(mode), '"decided":' .. record.number(now, "%.0f"),
-    '"outlook":' .. record.number(o.generated, "%.0f"), '"reason":' .. record.quoted(decision.reason),
-  }
-  local function add(name, text) fields[#fields + 1] = format('"%s":%s', name, text) end
-  local placed = decision.chosen or decision.baseline
-  if decision.baseline then
-    add("home", record.quoted(decision.baseline.location.name))
-    add("baseline_g", record.number(decision.baseline.emissions_g))
-    add("latest", record.number(decision.latest, "%.0f"))
-    add("bound", record.quoted(decision.bound))
-    add("run_time_s", record.number(placed.run_time_s, "%.0f"))
-    add("run_time_by", record.quoted(decision.run_time_by))
-    add("power_w", record.number(placed.power_w))
-    add("energy_kwh", record.number(placed.power_w * placed.run_time_s / 3.6e6))
-    add("zone", record.quoted(placed.location.zone.name))
-    add("source", record.quoted(placed.location.zone.source))
-    add("counts", record.quoted(placed.location.zone.kind))
-    add("issued", record.number(placed.location.zone.issued, "%.0f"))
+  local text = format('{"slurm_carbon":"%s","mode":"%s","decided":%.0f,"outlook":%.0f,"reason":%s', M.VERSION, mode, now,
+    o.generated, decision.reason == "" and '""' or record.quoted(decision.reason))
+  local baseline, chosen = decision.baseline, decision.chosen
+  if baseline then
+    local placed = chosen or baseline
+    text = text .. format(',"home":%s,"baseline_g":%.6g,"latest":%.0f,"bound":%s,"run_time_s":%.0f,"run_time_by":%s,'
+      .. '"power_w":%.6g,"energy_kwh":%.6g,%s', record.quoted(baseline.location.name), baseline.emissions_g, decision.latest,
+      record.quoted(decision.bound), placed.run_time_s, record.quoted(decision.run_time_by), placed.power_w,
+      placed.power_w * placed.run_time_s / 3.6e6, placed.location.zone.json)
+    if chosen then
+      text = text .. format(',"at":%s,"begin":%.0f,"emissions_g":%.6g', record.quoted(chosen.location.name), chosen.start,
+        chosen.emissions_g)
+    end
   end
-  if decision.chosen then
-    add("at", record.quoted(placed.location.name))
-    add("begin", record.number(placed.start, "%.0f"))
-    add("emissions_g", record.number(placed.emissions_g))
-  end
-  return "{" .. concat(fields, ",") .. "}"
+  return text .. "}"
 end
 
 --- The user's comment with the short mark behind it; nil where both do not fit.
