@@ -119,7 +119,12 @@ def why_not_there(
             return f"--partition={','.join(job.partitions)} was given"
         if partition.cluster == home.cluster and not policy.move_partitions:
             return "the site moves no jobs between partitions"
-    return _not_admitted(job, owner, partition) or _does_not_fit(job, partition, cluster) or _less_memory(job, partition, home)
+    return (
+        _not_admitted(job, owner, partition)
+        or _does_not_fit(job, partition, cluster)
+        or _less_memory(job, partition, home)
+        or _less_time(job, partition, home)
+    )
 
 
 def _is_named(location: Location, names: tuple[str, ...]) -> bool:
@@ -180,6 +185,14 @@ def _less_memory(job: Job, partition: Partition, home: Partition) -> str:
     if there_mb >= home_mb * LIKE_HOME:
         return ""
     return f"{there_mb / 1024:.3g} GB of memory on a node there, {home_mb / 1024:.3g} GB at home, and no --mem was given"
+
+
+def _less_time(job: Job, partition: Partition, home: Partition) -> str:
+    """Whether a job that asks for no time, and so gets the partition's default, would be ended earlier than at home."""
+    there_s = partition.max_time_s if partition.default_time_s is None else partition.default_time_s
+    if job.time_limit_s is not None or home.default_time_s is None or there_s is None or there_s >= home.default_time_s:
+        return ""
+    return f"time limit {duration_text(there_s)} there, {duration_text(home.default_time_s)} at home, and no --time was given"
 
 
 def _memory_given(job: Job, partition: Partition) -> list[float]:

@@ -292,3 +292,23 @@ def test_a_job_that_asks_for_no_memory_goes_where_it_gets_no_less(home: dict, th
     assert (decision.chosen is not None) == moves
     assert moves or "no --mem was given" in why(decision, "beta/batch")
     assert place(Job(time_limit_s=2 * HOUR, cpus=16, memory_mb_per_node=100.0), world).chosen is not None
+
+
+@pytest.mark.parametrize(
+    ("home", "there", "moves"),
+    [
+        ({"default_time_s": HOUR}, {"default_time_s": HOUR}, True),
+        ({"default_time_s": HOUR}, {"default_time_s": 2 * HOUR}, True),
+        ({"default_time_s": HOUR}, {"default_time_s": HOUR // 2}, False),
+        ({"default_time_s": HOUR}, {"default_time_s": None, "max_time_s": 4 * HOUR}, True),
+        ({"default_time_s": HOUR}, {"default_time_s": None, "max_time_s": HOUR // 2}, False),
+        ({"default_time_s": HOUR}, {"default_time_s": None, "max_time_s": None}, True),
+    ],
+)
+def test_a_job_that_asks_for_no_time_goes_where_it_is_ended_no_earlier(home: dict, there: dict, moves: bool) -> None:
+    """Slurm would give it that partition's default; with --time it may go."""
+    world = outlook(partitions=[partition("alpha", **home), partition("beta", **there)])
+    decision = place(Job(cpus=16), world)
+    assert (decision.chosen is not None) == moves
+    assert moves or "no --time was given" in why(decision, "beta/batch")
+    assert place(Job(time_limit_s=HOUR // 2, cpus=16), world).chosen is not None

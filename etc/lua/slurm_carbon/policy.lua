@@ -129,7 +129,7 @@ function policy.why_not_there(job, owner, asked, rules, location, partition, clu
     if partition.cluster == home.cluster and not rules.move_partitions then return "the site moves no jobs between partitions" end
   end
   return policy.not_admitted(job, owner, partition) or policy.does_not_fit(job, partition, cluster)
-    or policy.less_memory(job, partition, home)
+    or policy.less_memory(job, partition, home) or policy.less_time(job, partition, home)
 end
 
 --- slurmctld says itself which partitions are open to the groups of an owner: `owner.open`.
@@ -210,6 +210,14 @@ function policy.less_memory(job, partition, home)
   local there_mb, home_mb = policy.memory_given(job, partition), policy.memory_given(job, home)
   if there_mb >= home_mb * LIKE_HOME then return nil end
   return format("%.3g GB of memory on a node there, %.3g GB at home, and no --mem was given", there_mb / 1024, home_mb / 1024)
+end
+
+--- A job that asks for no time gets what is the partition's default, and would be ended earlier than at home.
+function policy.less_time(job, partition, home)
+  local there_s = partition.default_time_s or partition.max_time_s
+  if job.time_limit_s or not home.default_time_s or not there_s or there_s >= home.default_time_s then return nil end
+  return format("time limit %s there, %s at home, and no --time was given", units.duration_text(there_s),
+    units.duration_text(home.default_time_s))
 end
 
 --- Mean power in W of all array tasks together, PUE included: the twin of estimate/power.py.
