@@ -101,7 +101,7 @@ def partition(rng: Random, cluster: str, name: str) -> Partition:
         for _ in range(rng.choice([0, 1, 1, 2, 2, 2, 3]))
     )  # fmt: skip
     return Partition(
-        name, cluster, up=rng.random() < 0.98, is_default=name == "batch", 
+        name, cluster, up=rng.random() < 0.98, is_default=name == "batch",
         default_time_s=maybe(rng, 0.95, rng.choice([3600, 3600, 1800])),
         max_time_s=maybe(rng, 0.3, rng.choice([7200, 86400])), min_nodes=maybe(rng, 0.1, 2, 0), max_nodes=maybe(rng, 0.3, 4),
         root_only=rng.random() < 0.02, needs_reservation=rng.random() < 0.02, whole_nodes=rng.random() < 0.1,
