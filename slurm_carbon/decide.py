@@ -8,7 +8,7 @@ from slurm_carbon.estimate.power import power_w
 from slurm_carbon.model import Alternative, Decision, Estimate, Job, Location, Owner, Partition, Placement, Window, Wishes
 from slurm_carbon.outlook import Outlook
 from slurm_carbon.place import best_start, still_due
-from slurm_carbon.policy import TOO_LATE, choose, in_waves, run_time, why_left_alone, why_not_there, window
+from slurm_carbon.policy import choose, in_waves, run_time, why_left_alone, why_not_there, window
 
 
 def decide(
@@ -51,7 +51,8 @@ def decide(
 
     def estimate(location: Location, partition: Partition) -> Estimate:
         there = in_waves(job, partition)
-        return Estimate(run_time_s * there.array_waves, power_w(there, location, partition, home), source)
+        busy = job.array_tasks * job.array_waves / (there.array_tasks * there.array_waves)  # the last round may be half empty
+        return Estimate(run_time_s * there.array_waves, power_w(there, location, partition, home) * busy, source)
 
     def placed(location: Location, partition: Partition, *latest_epoch_s: int) -> list[Placement]:
         """The best start by each of these times."""
@@ -83,11 +84,7 @@ def decide(
         if why or partition is None:
             alternatives.append(Alternative(location, None, why))
             continue
-        here = may_start(partition)
-        if here.bound == TOO_LATE != may.bound:
-            alternatives.append(Alternative(location, None, "could not be done there by the time it must be"))
-            continue
-        now, later = placed(location, partition, may.earliest_epoch_s, here.latest_epoch_s)
+        now, later = placed(location, partition, may.earliest_epoch_s, may_start(partition).latest_epoch_s)
         at_once.append(now)
         best.append(later)
         alternatives.append(Alternative(location, later, ""))

@@ -124,6 +124,7 @@ def why_not_there(
         or _does_not_fit(job, partition, cluster)
         or _less_memory(job, partition, home)
         or _less_time(job, partition, home)
+        or _no_place_for_it(job, partition, home)
     )
 
 
@@ -193,6 +194,15 @@ def _less_time(job: Job, partition: Partition, home: Partition) -> str:
     if job.time_limit_s is not None or home.default_time_s is None or there_s is None or there_s >= home.default_time_s:
         return ""
     return f"time limit {duration_text(there_s)} there, {duration_text(home.default_time_s)} at home, and no --time was given"
+
+
+def _no_place_for_it(job: Job, partition: Partition, home: Partition) -> str:
+    """Whether a job would keep GPUs from others, or its array tasks take longer because fewer of them run at a time."""
+    with_gpus = all(gpu_count(shape, "") for shape in partition.shapes)
+    if not job.gpus and with_gpus and not all(gpu_count(shape, "") for shape in home.shapes):
+        return "all nodes there have GPUs, and it needs none"
+    there, here = in_waves(job, partition).array_waves, in_waves(job, home).array_waves
+    return f"its tasks would run in {there} rounds there, in {here} at home" if there > here else ""
 
 
 def _memory_given(job: Job, partition: Partition) -> list[float]:

@@ -269,7 +269,7 @@ def test_a_finish_that_only_home_can_keep_keeps_the_job_home() -> None:
     small = partition("beta", shapes=(NodeShape(1, 16, 64000),))
     world = outlook(partitions=[partition("alpha"), small])
     decision = place(Job(time_limit_s=HOUR, cpus=16, array_tasks=4), world, Wishes(finish_by_epoch_s=NOW + 2 * HOUR))
-    assert "by the time it must be" in why(decision, "beta/batch")
+    assert why(decision, "beta/batch") == "its tasks would run in 4 rounds there, in 1 at home"
     assert decision.chosen is None
 
 
@@ -312,3 +312,21 @@ def test_a_job_that_asks_for_no_time_goes_where_it_is_ended_no_earlier(home: dic
     assert (decision.chosen is not None) == moves
     assert moves or "no --time was given" in why(decision, "beta/batch")
     assert place(Job(time_limit_s=HOUR // 2, cpus=16), world).chosen is not None
+
+
+def test_a_job_without_gpus_leaves_the_nodes_that_have_them_to_others() -> None:
+    """Unless they are where sbatch would send it."""
+    bare, full = NodeShape(4, 16, 64000), NodeShape(4, 16, 64000, gres=(("gpu:a100", 2),))
+    mixed = outlook(partitions=[partition("alpha", shapes=(bare,)), partition("beta", shapes=(full,))])
+    assert why(place(world=mixed), "beta/batch") == "all nodes there have GPUs, and it needs none"
+    assert place(Job(time_limit_s=HOUR, gpus=1), mixed).chosen is None  # at home there is none
+    same = outlook(partitions=[partition("alpha", shapes=(full,)), partition("beta", shapes=(full,))])
+    assert place(world=same).chosen is not None
+
+
+def test_the_rest_of_an_array_counts_as_it_is() -> None:
+    """Seventeen tasks on sixteen places emit seventeen times what one does, not thirty-two times."""
+    one = place(Job(time_limit_s=HOUR, cpus=16))
+    many = place(Job(time_limit_s=HOUR, cpus=16, array_tasks=17, array_waves=1))
+    assert many.baseline.estimate.run_time_s == 5 * HOUR  # four nodes
+    assert many.baseline.emissions_g == pytest.approx(17 * one.baseline.emissions_g)

@@ -37,7 +37,8 @@ end
 function decide.placements(job, o, location, partition, home, run_time_s, now, latest)
   local together, waves = policy.in_waves(job, partition)
   local zone, run_s = location.zone, run_time_s * waves
-  local power_w = policy.power_w(job, together, location, partition, home)
+  local busy = job.array_tasks * job.array_waves / (together * waves) -- the last round may be half empty
+  local power_w = policy.power_w(job, together, location, partition, home) * busy
   local g_per_s, owed = power_w / 3.6e6, nil
   if location.prices then
     local price = place.price({cores = job.cpus * together, gpus = job.gpus * together, nodes = job.nodes * together,
@@ -93,16 +94,10 @@ function decide.decide(job, owner, asked, o, home_cluster, now, ruled_out)
         local found
         if not why then
           local _, waves_there = policy.in_waves(job, partition)
-          local latest_there, bound_there = latest, bound
-          if waves_there ~= waves then
-            latest_there, bound_there = policy.window(asked, o.policy, now, run_time_s * waves_there)
-          end
-          if bound_there == policy.TOO_LATE and bound ~= policy.TOO_LATE then
-            why = "could not be done there by the time it must be"
-          else
-            at_once[#at_once + 1], found = decide.placements(job, o, location, partition, home, run_time_s, now, latest_there)
-            best[#best + 1] = found
-          end
+          local latest_there = latest
+          if waves_there ~= waves then latest_there = policy.window(asked, o.policy, now, run_time_s * waves_there) end
+          at_once[#at_once + 1], found = decide.placements(job, o, location, partition, home, run_time_s, now, latest_there)
+          best[#best + 1] = found
         end
         alternatives[#alternatives + 1] = {location = location, best = found, why_not = why or ""}
       end

@@ -130,6 +130,7 @@ function policy.why_not_there(job, owner, asked, rules, location, partition, clu
   end
   return policy.not_admitted(job, owner, partition) or policy.does_not_fit(job, partition, cluster)
     or policy.less_memory(job, partition, home) or policy.less_time(job, partition, home)
+    or policy.no_place_for_it(job, partition, home)
 end
 
 --- slurmctld says itself which partitions are open to the groups of an owner: `owner.open`.
@@ -218,6 +219,24 @@ function policy.less_time(job, partition, home)
   if job.time_limit_s or not home.default_time_s or not there_s or there_s >= home.default_time_s then return nil end
   return format("time limit %s there, %s at home, and no --time was given", units.duration_text(there_s),
     units.duration_text(home.default_time_s))
+end
+
+function policy.all_have_gpus(partition)
+  for _, shape in ipairs(partition.shapes) do
+    if policy.gpu_count(shape, "") == 0 then return false end
+  end
+  return true
+end
+
+--- A job is to keep no GPUs from others, and its array tasks are not to take longer because fewer of them run at a time.
+function policy.no_place_for_it(job, partition, home)
+  if job.gpus == 0 and policy.all_have_gpus(partition) and not policy.all_have_gpus(home) then
+    return "all nodes there have GPUs, and it needs none"
+  end
+  if job.array_tasks == 1 then return nil end
+  local _, there = policy.in_waves(job, partition)
+  local _, here = policy.in_waves(job, home)
+  return there > here and format("its tasks would run in %.0f rounds there, in %.0f at home", there, here) or nil
 end
 
 --- Mean power in W of all array tasks together, PUE included: the twin of estimate/power.py.
