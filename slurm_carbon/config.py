@@ -176,6 +176,8 @@ _MODES = ("off", "observe", "advise", "enforce")
 HOOK = (
     Key("mode", one_of(*_MODES), "observe",
         "observe: write down what would be done; advise: tell the user, too; enforce: do it; off: nothing."),
+    Key("client_moves", boolean, False,
+        "Whether sbatch itself offers jobs to other clusters, as by -M; it then fails while slurmdbd is down."),
     Key("modes", _modes, {}, 'Others for some: {"user:NAME" = "enforce", "account:NAME" = ..., "qos:NAME", "partition:NAME"}.'),
 )  # fmt: skip
 FORECASTS = (
@@ -281,7 +283,7 @@ def parse(raw: Mapping[str, Any], source: Source) -> Config:
         feeds,
         tuple(zones),
         tuple(sites),
-        {"mode": hook["mode"], **hook["modes"]},
+        {"mode": hook["mode"], "client_moves": "yes" if hook["client_moves"] else "no", **hook["modes"]},
     )
 
 
@@ -318,7 +320,8 @@ def render(config: Config) -> str:
     lines = ["# Configuration of slurm-carbon: slurm_carbon.toml(5). Check it with `slurm-carbon config check`.", ""]
     lines += ["# What is allowed, and what is worth it.", "[policy]", *_render(POLICY, policy)]
     lines += ["# The file that csbatch and the hook decide by.", "[outlook]", *_render(OUTLOOK, outlook)]
-    hook = {"mode": config.hook["mode"], "modes": {who: mode for who, mode in config.hook.items() if who != "mode"}}
+    hook = {"mode": config.hook["mode"], "client_moves": config.hook["client_moves"] == "yes"}
+    hook["modes"] = {who: mode for who, mode in config.hook.items() if who not in hook}
     lines += [
         "# What the submit hook does with the jobs of plain sbatch, once installed.",
         "[hook]",

@@ -85,7 +85,8 @@ def _values(outlook: Outlook) -> "dict[str, Any]":
         "generated": outlook.generated_epoch_s,
         "max_age_s": outlook.max_age_s,
         "policy": outlook.policy._asdict(),
-        "hook": outlook.hook,
+        "hook": {who: mode for who, mode in outlook.hook.items() if who != "client_moves"},
+        "client_moves": outlook.hook.get("client_moves") == "yes",
         "clusters": {
             name: {"filesystem": c.filesystem, "federation": c.federation, "licenses": _pairs(c.licenses)}
             for name, c in outlook.clusters.items()

@@ -32,7 +32,8 @@ def set_mode(lab: Lab, mode: str, **others: str) -> None:
     begin = text.index("\n[hook]")
     end = text.index("\n[", begin + 2) if "\n[" in text[begin + 2 :] else len(text)
     modes = ", ".join(f'"{who.replace("__", ":")}" = "{what}"' for who, what in others.items())
-    lab.config.write_text(f'{text[:begin]}\n[hook]\nmode = "{mode}"\nmodes = {{{modes}}}\n{text[end:]}')
+    hook = f'[hook]\nmode = "{mode}"\nclient_moves = true\nmodes = {{{modes}}}\n'
+    lab.config.write_text(f"{text[:begin]}\n{hook}{text[end:]}")
     lab.refresh()
 
 
@@ -70,5 +71,5 @@ def write_zones(lab: Lab, dips_h: dict[str, int]) -> None:
         f"[clusters.{c}.partitions.batch]\n[clusters.{c}.partitions.gpu]\n[clusters.{c}.partitions.short]\npue = 1.1\n"
         for c in dips_h
     )
-    lab.config.write_text(f'{head}\n[hook]\nmode = "enforce"\n{tables}')
+    lab.config.write_text(f'{head}\n[hook]\nmode = "enforce"\nclient_moves = true\n{tables}')
     lab.refresh()

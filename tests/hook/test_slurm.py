@@ -302,3 +302,37 @@ def test_a_job_without_its_users_environment(sites: Lab) -> None:
     assert started(sites, sbatch(sites, *alone, CSBATCH_OFF="1", CSBATCH_LOCATIONS="alpha"))["Partition"] == "batch"
     waits = sites.job(*where(sbatch(sites, *alone, CSBATCH_MAX_DELAY="12h", CSBATCH_LOCATIONS="alpha")))
     assert (waits["Partition"], epoch(sites, waits)) == ("short", now(sites) // HOUR * HOUR + DIPS_H["alpha"] * HOUR)
+
+
+def test_while_the_other_cluster_is_away_jobs_stay_at_home(sites: Lab) -> None:
+    """sbatch offers the job to both: nobody is refused because another slurmctld does not answer."""
+    sites.control("stop", "gamma")
+    try:
+        cluster, job_id = where(sbatch(sites, *JOB))
+        assert cluster == "alpha"
+        assert sites.job("alpha", job_id)["JobState"] == "PENDING"
+    finally:
+        sites.control("restart", "gamma")
+
+
+def test_a_federation_runs_arrays_and_keeps_to_what_was_chosen(federation: Lab) -> None:
+    """An array stays where it is submitted; where home is best, and later, no other cluster starts a copy before."""
+    write_zones(federation, {"alpha": 6, "beta": 20, "gamma": 22})
+    set_mode(federation, "enforce")
+    hour = now(federation) // HOUR * HOUR
+    job_id = sbatch(federation, "--parsable", *JOB).out.strip().partition(";")[0]
+    federation.wait_for("alpha", job_id, "PENDING")
+    job = federation.job("alpha", job_id)
+    assert (job["Partition"], epoch(federation, job)) == ("short", hour + 6 * HOUR)
+    assert job["FedViableSiblings"] == "alpha"
+    array = sbatch(federation, "--parsable", "-a", "1-3", *JOB).out.strip().partition(";")[0]
+    found = federation.job("alpha", array)
+    assert epoch(federation, found) == hour + 6 * HOUR
+    write_zones(federation, DIPS_H)
+    array = sbatch(federation, "--parsable", "-a", "1-3", *JOB).out.strip().partition(";")[0]
+    assert federation.job("alpha", array)["Partition"] == "short"
+    stays = (
+        sbatch(federation, "--parsable", *JOB, CSBATCH_LOCATIONS="alpha", CSBATCH_MAX_DELAY="1h").out.strip().partition(";")[0]
+    )
+    assert federation.job("alpha", stays)["FedViableSiblings"] == "alpha"
+    federation.cancel_all()

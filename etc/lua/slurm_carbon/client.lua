@@ -67,31 +67,32 @@ function client.hidden(given)
   return not given.begin and options ~= nil, given.export ~= nil and not given.export:find("ALL", 1, true)
 end
 
---- Decide on a job as its user, and set what slurmctld's hook could not: another cluster, and everything if it is `blind`.
+--- Decide on a job as its user, and set what slurmctld's hook could not: another cluster or, if it is `blind`, all but that.
+-- Both clusters are named, and their hooks will steer: if the other is away or does not take the job, it stays at home.
 function client.place(options, given, in_script, wrong, o, now, blind)
   local cluster, name = slurm.CLUSTER_NAME or "", os.getenv("USER") or ""
   local job, owner = jobs.of_options(given), {name = name, is_root = name == "root", open = {}}
   local home = decide.home_of(job, o, cluster)
   if home then owner.open[home.cluster .. "/" .. home.name] = true end
   local mode = hook.mode(o, name, job.account, job.qos, job.partitions[1], cluster)
-  if mode ~= "enforce" and mode ~= "advise" then return end
+  if mode ~= "enforce" and not (mode == "advise" and o.client_moves) then return end
   local _, federated = hook.out_of_reach(o, cluster)
-  if federated and job.tied == "" then job.tied = "slurmctld chooses the cluster in a federation" end
+  if job.tied == "" and (federated or blind or not o.client_moves) then job.tied = "the client moves it to no other cluster" end
   local decision = decide.decide(job, owner, hook.asked(os.getenv, in_script, wrong, job, owner, o, now), o, cluster, now)
   local chosen = decision.chosen
   local elsewhere = chosen and chosen.location.cluster ~= (job.clusters[1] or cluster)
-  if mode == "advise" then
-    if elsewhere then slurm.log_info("%s", "slurm-carbon: " .. record.line(decision, true)) end
-    return
+  if elsewhere and mode == "advise" then
+    slurm.log_info("%s", "slurm-carbon: " .. record.line(decision, true))
+  elseif elsewhere then
+    options.clusters = cluster .. "," .. chosen.location.cluster
+  elseif blind and mode == "enforce" then
+    local changes = chosen and hook.changes(chosen, now, job, o, cluster) or {}
+    local comment = chosen and record.comment(job.comment, decision)
+    if comment then options.comment = comment end
+    if changes.begin or not given.begin then options.begin = changes.begin and format("uts%.0f", changes.begin) or "now" end
+    if changes.partition then options.partition = changes.partition end
+    if job.wants_words then slurm.log_info("%s", "slurm-carbon: " .. record.line(decision)) end
   end
-  if not elsewhere and not blind then return end
-  local changes = chosen and hook.changes(chosen, now, job, o, cluster) or {}
-  local comment = chosen and record.comment(job.comment, decision)
-  if comment then options.comment = comment end
-  if changes.begin or not given.begin then options.begin = changes.begin and format("uts%.0f", changes.begin) or "now" end
-  if changes.partition then options.partition = changes.partition end
-  if changes.clusters then options.clusters = changes.clusters end
-  if job.wants_words then slurm.log_info("%s", "slurm-carbon: " .. record.line(decision)) end
 end
 
 --- One submission in the user's sbatch. The begin time `now` makes slurmctld's hook leave a job alone.

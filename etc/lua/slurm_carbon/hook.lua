@@ -85,30 +85,45 @@ function hook.changes(chosen, now, job, o, cluster)
   return changes
 end
 
+--- The same in a federation, whose other clusters would start a copy of the job by what their own hooks say of it: so the
+-- cluster is named, also where it is this one. Where it is another, its own hook sets the partition.
+function hook.federated_changes(chosen, now, job, o, cluster)
+  local changes = hook.changes(chosen, now, job, o, cluster)
+  if changes.clusters then changes.partition = nil end
+  changes.clusters = chosen.location.cluster
+  return changes
+end
+
+local CHOSEN_BEFORE = "its cluster was chosen where it was submitted"
+
 --- Decide on a job that slurmctld describes. Returns the decision and what to set.
-function hook.decide(job, owner, asked, o, cluster, now, is_sibling)
-  if job.fixed == "" and (#job.clusters > 1 or job.clusters[1] == "all") then
-    return hook.steer(job, owner, asked, o, cluster, now)
-  end
+function hook.decide(job, owner, asked, o, cluster, now, is_sibling, is_array)
   local ruled_out, federated = hook.out_of_reach(o, cluster)
-  if is_sibling then job.clusters, job.tied = {}, "its cluster was chosen where it was submitted" end
+  if is_sibling then job.clusters, job.tied, federated = {}, CHOSEN_BEFORE, false end
+  local several = #job.clusters > 1 or job.clusters[1] == "all"
+  if federated and is_array then -- Slurm runs it where it is submitted
+    federated, job.tied = false, "the arrays of a federation stay where they are submitted"
+    if several and job.fixed == "" then job.fixed = jobs.SEVERAL end
+  end
+  if several and job.fixed == "" then return hook.steer(job, owner, asked, o, cluster, now, federated) end
   local decision = decide.decide(job, owner, asked, o, cluster, now, ruled_out)
   local chosen = decision.chosen
-  if not chosen then return decision, {} end
-  if chosen.location.cluster == cluster or not federated then return decision, hook.changes(chosen, now, job, o, cluster) end
+  if not federated then return decision, chosen and hook.changes(chosen, now, job, o, cluster) or {} end
+  if not chosen then return decision, {clusters = decision.baseline and asked.locations and cluster} end
 
-  -- the hook of the other cluster will see only what was submitted: what it will make of it is what counts
-  local tied = setmetatable({clusters = {}, tied = "its cluster was chosen where it was submitted"}, {__index = job})
-  local there = decide.decide(tied, owner, asked, o, chosen.location.cluster, now)
-  local placed = there.chosen or there.baseline
-  if placed and policy.worth(placed, decision.baseline, o.policy, placed.start > now and placed.location.zone.captured) then
-    decision.chosen, decision.reason = placed, ""
-    local changes = hook.changes(placed, now, job, o, cluster)
-    changes.partition = nil
-    return decision, changes
+  if chosen.location.cluster ~= cluster then
+    -- the hook of the other cluster will see only what was submitted: what it will make of it is what counts
+    local tied = setmetatable({clusters = {}, tied = CHOSEN_BEFORE}, {__index = job})
+    local there = decide.decide(tied, owner, asked, o, chosen.location.cluster, now)
+    local placed = there.chosen or there.baseline
+    if placed and policy.worth(placed, decision.baseline, o.policy, placed.start > now and placed.location.zone.captured) then
+      decision.chosen = placed
+    else
+      decision = decide.decide(tied, owner, asked, o, cluster, now)
+    end
+    chosen = decision.chosen
   end
-  decision = decide.decide(tied, owner, asked, o, cluster, now)
-  return decision, decision.chosen and hook.changes(decision.chosen, now, job, o, cluster) or {}
+  return decision, chosen and hook.federated_changes(chosen, now, job, o, cluster) or {}
 end
 
 --- The clusters of the outlook that a list of names stands for, sorted; nil where one is not in it.
@@ -123,31 +138,26 @@ end
 
 --- `sbatch -M a,b,c` asks the hook of each cluster and takes the earliest start: all of them make the same choice, and all but
 -- the chosen one offer to start after it. What counts as plain sbatch is the cleanest of them at once.
-function hook.steer(job, owner, asked, o, cluster, now)
+function hook.steer(job, owner, asked, o, cluster, now, federated)
   local named = hook.named_clusters(job.clusters, o)
   if not named then return {reason = jobs.SEVERAL}, {} end
-  job.clusters = named
-  local decision, dirtiest
+  local from, dirtiest
   for _, name in ipairs(named) do
-    local as_home = setmetatable({clusters = {name}}, {__index = job})
-    local home = decide.decide(as_home, owner, asked, o, name, now)
+    local home = decide.decide(setmetatable({clusters = {name}}, {__index = job}), owner, asked, o, name, now)
     if not home.baseline then return home, {} end
-    if not decision or home.baseline.cost_g < decision.baseline.cost_g then decision = home end
+    if not from or home.baseline.cost_g < from.cost_g then from = home.baseline end
     if not dirtiest or home.baseline.cost_g > dirtiest.cost_g then dirtiest = home.baseline end
   end
-  local from = decision.baseline.location.cluster
-  local order = {from}
+  local order = {from.location.cluster}
   for _, name in ipairs(named) do
-    if name ~= from then order[#order + 1] = name end
+    if name ~= order[1] then order[#order + 1] = name end
   end
-  decision = decide.decide(setmetatable({clusters = order}, {__index = job}), owner, asked, o, from, now)
+  local decision = decide.decide(setmetatable({clusters = order}, {__index = job}), owner, asked, o, order[1], now)
   local chosen = decision.chosen or (policy.worth(decision.baseline, dirtiest, o.policy) and decision.baseline)
   if not chosen then return decision, {} end
   decision.chosen, decision.reason = chosen, ""
-  if chosen.location.cluster == cluster then
-    local changes = hook.changes(chosen, now, job, o, cluster)
-    return decision, changes
-  end
+  if federated then return decision, hook.federated_changes(chosen, now, job, o, cluster) end
+  if chosen.location.cluster == cluster then return decision, hook.changes(chosen, now, job, o, cluster) end
   local begin = chosen.start + M.STEER_S
   for _, alternative in ipairs(decision.alternatives) do
     local placed = alternative.best
@@ -200,7 +210,8 @@ function hook.on_submit(settings, description, partitions, submit_uid)
     job = jobs.of_description(description, words)
     if offset and not is_sibling then job.fixed = jobs.FIXED_BY["het-job"] end
     if hook.is_decided(get) then job.fixed = "csbatch has decided" end
-    decision, changes = hook.decide(job, owner, hook.asked(get, in_script, wrong, job, owner, o, now), o, cluster, now, is_sibling)
+    local asked = hook.asked(get, in_script, wrong, job, owner, o, now)
+    decision, changes = hook.decide(job, owner, asked, o, cluster, now, is_sibling, description.array_inx ~= nil)
   end)
   if not ok then
     if type(problem) ~= "table" or not problem.mistake then error(problem, 0) end
@@ -239,4 +250,5 @@ function hook.install(settings)
   if not slurm_job_modify then
     function slurm_job_modify() return slurm.SUCCESS end
   end
+  slurm.log_info("%s", format("slurm-carbon: %s is loaded, and reads %s", M.VERSION, settings.outlook))
 end

@@ -204,7 +204,8 @@ end
 
 --- The outlook that the values describe, every one of them in range. Raises what is wrong.
 function outlook.check(raw)
-  local o = {generated = whole(raw, "generated"), max_age_s = whole(raw, "max_age_s"), clusters = {}, zones = {}, locations = {},
+  local o = {generated = whole(raw, "generated"), max_age_s = whole(raw, "max_age_s"),
+    client_moves = flag(raw, "client_moves"), clusters = {}, zones = {}, locations = {},
     partitions = {}, defaults = {}, names = units.set(list_of(raw, "names", "string"))}
   for _, name in ipairs({"policy", "hook"}) do
     if type(raw[name]) ~= "table" then outlook.broken("%s is no table", name) end
