@@ -79,12 +79,13 @@ def _install(words: argparse.Namespace) -> int:
     scripts = ("job_submit.lua",) if words.no_cli_filter else tuple(install.SCRIPTS)
     effects = install.installing(os.path.dirname(conf), scripts, folder, gid, _interpreter(conf).problem)
     code = _carry_out(effects, words.dry_run)
-    wanted = {"job_submit.lua": ("jobsubmitplugins", "JobSubmitPlugins=lua", "restart slurmctld"),
-              "cli_filter.lua": ("clifilterplugins", "CliFilterPlugins=cli_filter/lua", "that is all")}  # fmt: skip
+    wanted = {"job_submit.lua": ("JobSubmitPlugins", "lua", ", then restart slurmctld"),
+              "cli_filter.lua": ("CliFilterPlugins", "cli_filter/lua", "")}  # fmt: skip
     for name in scripts:
-        key, line, then = wanted[name]
-        if "lua" not in settings.get(key, ""):
-            print(f"next: {line} in {conf}, then {then}")
+        key, plugin, then = wanted[name]
+        others = settings.get(key.lower(), "")
+        if "lua" not in others:
+            print(f"next: {key}={others + ',' if others else ''}{plugin} in {conf}{then}")
     if not os.path.exists(os.path.join(folder, "outlook.lua")):
         print("next: `slurm-carbon outlook refresh`, which also publishes for the hook from now on")
     return code
@@ -94,10 +95,14 @@ def _uninstall(words: argparse.Namespace) -> int:
     from slurm_carbon.hook import install
 
     conf = _conf(words)
-    effects = install.uninstalling(os.path.dirname(conf), _outlook_folder(words), _interpreter(conf).problem)
+    effects = install.uninstalling(os.path.dirname(conf), _interpreter(conf).problem)
     if not effects:
         print(f"{os.path.dirname(conf)}: no hook of slurm-carbon")
-    return _carry_out(effects, words.dry_run)
+    code = _carry_out(effects, words.dry_run)
+    if effects:
+        print("left: the scripts, as the site wrote them or accepting everything, because slurm.conf may still want them; and")
+        print("      the folder `hook` beside the outlook, which other clusters may read: remove it when none does any more")
+    return code
 
 
 def _carry_out(effects: "list[Effect]", dry_run: bool) -> int:
@@ -122,7 +127,7 @@ def _status(words: argparse.Namespace) -> int:
         code = code if good else 1
     for site in config.sites:
         try:
-            newest, outcomes = records.summary(records.read(Runner(), site.name, site.slurm_conf), now - 3600)
+            newest, outcomes = records.summary(records.read(Runner(), site.name, site.slurm_conf, now), now - 3600)
         except CommandError as error:
             print(f"slurm-carbon: {error}", file=sys.stderr)
             code = 1
@@ -142,7 +147,7 @@ def _status(words: argparse.Namespace) -> int:
 
 def _here(words: argparse.Namespace) -> "list[tuple[str, bool]]":
     """Of this machine: each script, whether it is wired and whether Slurm's Lua takes it; the hook's outlook and its age."""
-    from slurm_carbon.hook import install
+    from slurm_carbon.hook import install, trial
     from slurm_carbon.units import duration_text
 
     rows: list[tuple[str, bool]] = []
@@ -154,18 +159,17 @@ def _here(words: argparse.Namespace) -> "list[tuple[str, bool]]":
     for name, key in (("job_submit.lua", "jobsubmitplugins"), ("cli_filter.lua", "clifilterplugins")):
         path = os.path.join(os.path.dirname(conf), name)
         text = install.read(path)
-        wired = text is not None and install.BEGIN in text
+        wired = install.is_in(text)
         said = interpreter.problem(text, name) if text is not None else ""
         active = "lua" in settings.get(key, "")
         what = "no hook" if not wired else "the hook" if active else f"the hook, but {conf} does not use it"
         rows.append((f"{path}: {what}" + (f"; broken: {said}" if said else ""), not said and (active or not wired)))
     path = os.path.join(_outlook_folder(words), "outlook.lua")
-    try:
-        with open(path, encoding="utf-8") as file:
-            generated = int(file.readline().split()[4])
-        rows.append((f"{path}: {duration_text(int(time.time()) - generated)} old", True))
-    except (OSError, ValueError, IndexError):
-        rows.append((f"{path}: not published yet", False))
+    if os.path.exists(path):
+        age_s, said = trial.outlook_age(interpreter, path)
+        rows.append((f"{path}: {said or duration_text(age_s) + ' old'}", not said))
+    else:
+        rows.append((f"{path}: not published: `slurm-carbon hook install` and `outlook refresh` see to that", False))
     if os.path.exists(os.path.join(_outlook_folder(words), "stop")):
         rows.append((f"{os.path.join(_outlook_folder(words), 'stop')}: is there, and stops the hook", False))
     return rows
@@ -181,7 +185,7 @@ def _test(words: argparse.Namespace) -> int:
     conf, now = _conf(words), int(time.time())
     given = words.sbatch[1:] if words.sbatch[:1] == ["--"] else words.sbatch
     parsed = _parse(given, conf)
-    script = f"#!/bin/sh\n{parsed.options['wrap']}\n"
+    script = f"#!/bin/sh\n{parsed.options.get('wrap', '')}\n"
     if "wrap" not in parsed.options:
         script = install.read(parsed.script or "") or ""
     try:
@@ -189,7 +193,7 @@ def _test(words: argparse.Namespace) -> int:
     except KeyError:
         raise HookError(f"no user {words.user!r} here") from None
     path = os.path.join(os.path.dirname(conf), "job_submit.lua")
-    if install.BEGIN not in (install.read(path) or ""):
+    if not install.is_in(install.read(path)):
         raise HookError(f"{path}: no hook in it; `slurm-carbon hook install` puts it there")
     environment = {name: value for name, value in os.environ.items() if name.startswith(("CSBATCH_", "SLURM_JOB_ID"))}
     described = trial.description(

@@ -30,7 +30,7 @@ class Job(NamedTuple):
     qos: str = ""
     comment: str | None = None  # None: none was given, not even an empty one
     fixed: str = ""  # why the whole job is left alone: `--begin was given`
-    tied: str = ""  # why it has to stay on the cluster where sbatch would run it: `--nodelist was given`
+    tied: str = ""  # why it has to stay in the partition where sbatch would run it: `--nodelist was given`
 
 
 class Wishes(NamedTuple):

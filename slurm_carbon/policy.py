@@ -117,6 +117,8 @@ def why_not_there(
     if partition.name != home.name:
         if job.partitions:
             return f"--partition={','.join(job.partitions)} was given"
+        if job.tied:
+            return job.tied
         if partition.cluster == home.cluster and not policy.move_partitions:
             return "the site moves no jobs between partitions"
     return (
@@ -169,7 +171,7 @@ def _does_not_fit(job: Job, partition: Partition, cluster: Cluster) -> str:
         if has.get(name, 0) < count:
             return f"{count} licences {name}, {has.get(name, 0)} there"
     fitting = [shape for shape in partition.shapes if _node_fits(job, shape)]
-    nodes, cpus = sum(s.nodes for s in fitting), sum(s.nodes * s.cpus for s in fitting)
+    nodes, cpus = sum(s.nodes for s in fitting), sum(s.nodes * _usable_cpus(job, s) for s in fitting)
     if nodes < job.nodes or cpus < job.cpus:
         return f"{job.nodes} nodes and {job.cpus} CPUs are needed, {nodes} and {cpus} there are of a kind that fits"
     gpus = sum(s.nodes * gpu_count(s, job.gpu_type) for s in fitting)
@@ -236,6 +238,13 @@ def _node_fits(job: Job, shape: NodeShape) -> bool:
         and (not job.gpus or gpu_count(shape, job.gpu_type) > 0)
         and all(_gres_of(shape, name) >= count for name, count in job.gres_per_node)
     )
+
+
+def _usable_cpus(job: Job, shape: NodeShape) -> int:
+    """CPUs of a node that a job which asks for memory by the CPU finds memory for."""
+    if not job.memory_mb_per_cpu:
+        return shape.cpus
+    return min(shape.cpus, int(shape.memory_mb / job.memory_mb_per_cpu))
 
 
 def _gres_of(shape: NodeShape, name: str) -> int:

@@ -43,7 +43,7 @@ def slurm_duration_s(text: str) -> int | None:
         return None
     days, dash, rest = text.rpartition("-")
     parts = [int(part) for part in rest.split(":")]
-    if len(parts) > 3 or min(parts) < 0:
+    if len(parts) > 3 or min(parts) < 0 or (dash and not days.isdecimal()):
         raise ValueError(f"{text!r} is no Slurm time")
     if dash:
         hours, minutes, seconds = parts + [0] * (3 - len(parts))

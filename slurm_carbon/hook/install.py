@@ -7,6 +7,7 @@ in a protected call; and each version of the module has a folder of its own, so 
 
 import hashlib
 import os
+import re
 import shutil
 from collections.abc import Callable
 from functools import partial
@@ -18,6 +19,11 @@ from slurm_carbon.light import NamedTuple
 SOURCE = os.path.join(os.path.dirname(__file__), "lua")
 MODULE = "slurm_carbon.lua"
 BEGIN, END = "-- BEGIN slurm-carbon", "-- END slurm-carbon"
+_BLOCK = re.compile(
+    rf"^{BEGIN} \S+ \(`slurm-carbon hook uninstall` removes these lines\)\n.*?^{END}\n", re.MULTILINE | re.DOTALL
+)
+_PROBES = ("= = =\n", "end function slurm_carbon_probe()\n", "end, function()\n", "end if slurm_carbon_probe then\n")
+_MODULE = re.compile(r"\d+\.\d+[\w.]*-[0-9a-f]{8}")
 NEW = "-- Begun by slurm-carbon: Slurm wants these functions.\n"
 SCRIPTS = {"job_submit.lua": "job_submit", "cli_filter.lua": "cli_filter"}
 FUNCTIONS = {
@@ -66,11 +72,14 @@ def block(function: str, module: str, outlook: str) -> str:
     )
 
 
+def is_in(text: str | None) -> bool:
+    """Whether a script has our lines."""
+    return text is not None and _BLOCK.search(text) is not None
+
+
 def without_block(text: str) -> str:
     """A script as the site wrote it."""
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END + "\n")
-    return before + after if begin and end else text
+    return _BLOCK.sub("", text)
 
 
 def with_block(text: str, lines: str, problem: Callable[[str], str]) -> str:
@@ -86,9 +95,10 @@ def with_block(text: str, lines: str, problem: Callable[[str], str]) -> str:
     rows = own.splitlines(keepends=True)
     last = len(rows)
     while last >= 0:
-        candidate = "".join(rows[:last]) + lines + "".join(rows[last:])
-        if not problem(candidate):
-            return candidate
+        before, after = "".join(rows[:last]), "".join(rows[last:])
+        # what fits in here but is no statement shows a comment, a text, or the inside of a function or a branch
+        if not problem(before + lines + after) and all(problem(before + probe + after) for probe in _PROBES):
+            return before + lines + after
         last = next((i for i in range(last - 1, -1, -1) if rows[i].lstrip().startswith("return")), -1)
     raise HookError(f"found no place for our lines; add them yourself before its last `return`:\n{lines}")
 
@@ -102,7 +112,7 @@ def new_script(name: str) -> str:
 def read(path: str) -> str | None:
     """A script; None where there is none. Raises HookError."""
     try:
-        with open(path, encoding="utf-8", errors="surrogateescape") as file:
+        with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
             return file.read()
     except FileNotFoundError:
         return None
@@ -141,25 +151,27 @@ def installing(
         except HookError as error:
             raise HookError(f"{path}: {error}") from None
         if text != old:
-            what = "made" if old is None else ("our lines renewed" if BEGIN in old else "our lines added, its own kept")
+            what = "made" if old is None else ("our lines renewed" if is_in(old) else "our lines added, its own kept")
             effects.append(Effect(f"{path}: {what}", _replacing(path, text)))
     return effects
 
 
-def uninstalling(conf_dir: str, outlook_folder: str, problem: Callable[[str, str], str]) -> list[Effect]:
-    """All that taking it away takes: our lines, the module, the folder of the outlook."""
+def uninstalling(conf_dir: str, problem: Callable[[str, str], str]) -> list[Effect]:
+    """All that taking it away takes, here: our lines and the module. The outlook may be read by other clusters."""
     effects = []
     for name in SCRIPTS:
         path = os.path.realpath(os.path.join(conf_dir, name))
         old = read(path)
-        if old is None or BEGIN not in old:
+        if old is None or not is_in(old):
             continue
         text = without_block(old)
         if said := problem(text, name):
             raise HookError(f"{path}: without our lines it would be broken: {said}")
         effects.append(Effect(f"{path}: our lines taken out", _replacing(path, text)))
-    ours = [path for path in (os.path.join(conf_dir, "slurm_carbon"), outlook_folder) if os.path.isdir(path)]
-    return effects + [Effect(f"{path}: removed", partial(shutil.rmtree, path)) for path in ours]
+    parent = os.path.join(conf_dir, "slurm_carbon")
+    ours = [name for name in (os.listdir(parent) if os.path.isdir(parent) else []) if _MODULE.fullmatch(name)]
+    effects += [Effect(f"{parent}/{name}: removed", partial(shutil.rmtree, os.path.join(parent, name))) for name in ours]
+    return effects
 
 
 def carry_out(effects: list[Effect]) -> None:
@@ -167,6 +179,8 @@ def carry_out(effects: list[Effect]) -> None:
     for effect in effects:
         try:
             effect.do()
+        except PermissionError as error:
+            raise HookError(f"{effect.why}: not permitted: {error.filename or ''}; run it as root") from None
         except OSError as error:
             raise HookError(f"{effect.why}: {error.strerror}: {error.filename or ''}") from None
 
@@ -182,7 +196,7 @@ def _replacing(path: str, text: str) -> Callable[[], None]:
 
 
 def _write_module(home: str, files: dict[str, bytes]) -> None:
-    """The module's files, then away with versions that no script names any more: all but the newest other."""
+    """The module's files, then away with versions that no script names any more, but for the newest of them."""
     for name, data in files.items():
         path = os.path.join(home, name)
         for folder in (os.path.dirname(home), home, os.path.dirname(path)):
@@ -190,13 +204,19 @@ def _write_module(home: str, files: dict[str, bytes]) -> None:
             os.chmod(folder, 0o755)  # noqa: S103  # every user's sbatch reads it
         atomic.write(path, data, 0o644)
     parent = os.path.dirname(home)
-    others = [entry.path for entry in os.scandir(parent) if entry.is_dir() and entry.path != home]
-    for old in sorted(others, key=os.path.getmtime)[:-1]:
+    scripts = [read(os.path.join(os.path.dirname(parent), name)) or "" for name in SCRIPTS]
+    others = [entry.path for entry in os.scandir(parent) if _MODULE.fullmatch(entry.name) and entry.path != home]
+    unused = [path for path in others if not any(path in script for script in scripts)]
+    for old in sorted(unused, key=os.path.getmtime)[:-1]:
         shutil.rmtree(old)
 
 
 def _make_folder(folder: str, gid: int) -> None:
     """Owned by whoever owns the folder above, of SlurmUser's group, which what is written in it inherits."""
     os.makedirs(folder, exist_ok=True)
-    os.chown(folder, os.stat(os.path.dirname(folder)).st_uid, gid)
-    os.chmod(folder, 0o2755)  # noqa: S103  # the same
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)  # a link there could lead to any folder
+    try:
+        os.fchown(descriptor, os.stat(os.path.dirname(folder)).st_uid, gid)
+        os.fchmod(descriptor, 0o2755)
+    finally:
+        os.close(descriptor)

@@ -2,6 +2,7 @@
 
 import os
 
+from slurm_carbon.hook.install import MODULE, SOURCE
 from slurm_carbon.hook.interpreter import Interpreter
 from slurm_carbon.light import NamedTuple
 from slurm_carbon.model import Job
@@ -71,6 +72,20 @@ def run(interpreter: Interpreter, script_path: str, cluster: str, partitions: li
         tuple(row[1] for row in rows if row[0] == "user"),
         tuple(row[1] for row in rows if row[0] == "log"),
     )
+
+
+def outlook_age(interpreter: Interpreter, path: str) -> tuple[int, str]:
+    """The age in seconds of the hook's outlook, and what the hook would have against it: empty if nothing."""
+    found = interpreter.evaluate(
+        f"local carbon = dofile({literal(os.path.join(SOURCE, MODULE))})\n"
+        f"local seen = carbon.outlook.read({literal(path)}, nil, function(x) return io.open(x, 'r') end)\n"
+        "if seen.problem then return '0\t' .. seen.problem end\n"
+        "local ok, why = pcall(carbon.outlook.check_age, seen.outlook, os.time())\n"
+        "return string.format('%.0f\t%s', os.time() - seen.outlook.generated, ok and '' or why.outlook)",
+        "status.lua",
+    )
+    age_s, _, said = found.partition("\t")
+    return int(age_s), said
 
 
 def literal(value: "Any") -> str:

@@ -11,7 +11,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-# What makes us leave the whole job alone, and what ties it to the cluster where sbatch would run it.
+# What makes us leave the whole job alone, and what ties it to the partition where sbatch would run it.
 _FIXED = {
     "begin": "--begin was given",
     "hold": "--hold was given",
@@ -23,7 +23,10 @@ _FIXED = {
     "het-job": "a heterogeneous job: sbatch shows only its first component",  # set by csbatch, no option of sbatch
 }
 _TIED = ("nodelist", "nodefile", "exclude", "bb", "bbf", "cluster-constraint", "batch", "switches", "mcs-label",
-         "ntasks-per-gpu")  # fmt: skip  # the last: by -M sbatch 22.05 counts its CPUs wrongly
+         "ntasks-per-gpu",  # by -M sbatch 22.05 counts its CPUs wrongly; those below name what no rule here knows of nodes
+         "ntasks-per-socket", "ntasks-per-core", "sockets-per-node", "cores-per-socket", "threads-per-core", "extra-node-info",
+         "contiguous", "core-spec", "thread-spec", "tmp", "mincpus", "mem-per-gpu", "gpus-per-socket", "tres-per-task",
+         "distribution")  # fmt: skip
 
 
 def job_of_options(options: "Mapping[str, str]") -> Job:

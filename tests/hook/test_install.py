@@ -68,7 +68,53 @@ def lua_text(text: str) -> str:
 @given(st.text())
 def test_a_text_without_our_lines_stays_as_it_is(text: str) -> None:
     """Taking out what is not there changes nothing."""
-    assert install.without_block(text) == text or install.BEGIN in text
+    assert install.without_block(text) == text or install.is_in(text)
+
+
+@pytest.mark.parametrize(
+    "ending",
+    [
+        "--[[ an old one:\nreturn slurm.SUCCESS\n]]\n",
+        "X = [[\nreturn 1\n]]\n",
+        "return { f = function()\nreturn 1\nend }\n",
+        "function g()\n  return 1\nend\n",
+    ],
+)
+def test_our_lines_are_never_put_where_they_would_not_run(lua: Interpreter, ending: str) -> None:
+    """Not into a comment, a text, a function or a branch: they are put outside of it, or not at all."""
+    try:
+        found = install.with_block(SITE_SCRIPT + ending, LINES, lambda x: lua.problem(x, "x"))
+    except HookError as error:
+        assert "add them yourself" in str(error)  # noqa: PT017
+        return
+    said = lua.evaluate(
+        f"slurm = {{SUCCESS = 0, log_error = function(_, t) said = t end}}\nloadstring({lua_text(found)})()\nreturn said", "x"
+    )
+    assert "not loaded" in said
+
+
+def test_a_comment_of_the_site_is_no_mark_of_ours(lua: Interpreter) -> None:
+    """Only the very lines that installing writes are taken out."""
+    notes = f"{install.BEGIN} integration notes, see the wiki\n{SITE_SCRIPT}{install.END} of the notes\n"
+    found = install.with_block(notes, LINES, lambda x: lua.problem(x, "x"))
+    assert install.without_block(found) == notes
+    again = install.with_block(found, LINES, lambda x: lua.problem(x, "x"))
+    assert again == found
+
+
+def test_what_is_not_ours_stays(lua: Interpreter, tmp_path: Path) -> None:
+    """Of the folder slurm_carbon beside slurm.conf only versions of the module are ever removed; no link is followed."""
+    keys = tmp_path / "slurm_carbon" / "keys"
+    keys.mkdir(parents=True)
+    for _ in range(3):
+        put(lua, tmp_path, tmp_path / "hook")
+    install.carry_out(install.uninstalling(str(tmp_path), lua.problem))
+    assert keys.is_dir()
+    (tmp_path / "victim").mkdir(mode=0o700)
+    (tmp_path / "link").symlink_to(tmp_path / "victim")
+    with pytest.raises(HookError):
+        put(lua, tmp_path, tmp_path / "link")
+    assert stat.S_IMODE((tmp_path / "victim").stat().st_mode) == 0o700
 
 
 def test_a_broken_script_is_not_touched(lua: Interpreter, tmp_path: Path) -> None:
@@ -104,9 +150,10 @@ def test_installing_and_taking_away(lua: Interpreter, tmp_path: Path) -> None:
     assert stat.S_IMODE((tmp_path / "hook").stat().st_mode) == 0o2755
     assert len(put(lua, conf, tmp_path / "hook")) == 2  # the folders; no script is written again
     assert real.read_text() == text
-    install.carry_out(install.uninstalling(str(conf), str(tmp_path / "hook"), lua.problem))
+    install.carry_out(install.uninstalling(str(conf), lua.problem))
     assert real.read_text() == SITE_SCRIPT + "return slurm.SUCCESS\n"
-    assert sorted(path.name for path in conf.iterdir()) == ["cli_filter.lua", "job_submit.lua"]  # Slurm may still want both
+    assert sorted(path.name for path in conf.rglob("*")) == ["cli_filter.lua", "job_submit.lua", "slurm_carbon"]
+    assert (tmp_path / "hook").is_dir()  # other clusters may read what is in it
     assert not lua.problem((conf / "cli_filter.lua").read_text(), "x")
 
 
@@ -121,7 +168,7 @@ def test_a_new_version_has_a_folder_of_its_own(lua: Interpreter, tmp_path: Path)
         put(lua, conf, tmp_path / "hook", str(source))
         named = install.module_name(install.module_files(str(source)))
         assert named in (conf / "job_submit.lua").read_text()
-    assert len(list((conf / "slurm_carbon").iterdir())) == 2
+    assert len(list((conf / "slurm_carbon").iterdir())) == 3  # the new one, the one before, and one more
     assert (conf / "slurm_carbon" / named / "slurm_carbon" / "new.lua").read_text() == "-- 3\n"
 
 

@@ -83,29 +83,31 @@ def test_outcomes_are_few(fields: dict[str, object], outcome: str) -> None:
 
 
 def test_the_last_hour_is_counted_from_memory_and_accounting() -> None:
-    """Each job once; what is no record of the hook, or of an older hour, does not count."""
-    job = "JobId={} JobName=x AdminComment={} Comment=y Power=\n"
-    text = job.format(1, json.dumps(RECORD, separators=(",", ":"))) + job.format(2, '{"slurm_carbon":"x"}')
-    text += job.format(3, "mine") + "JobId=4 JobName=none\n"
+    """Each job once; what is no record of the hook, of an older hour or of the future does not count."""
+    jobs = [RECORD, {"slurm_carbon": "x"}, "mine", {**RECORD, "decided": 1e12}, {**RECORD, "reason": "a\x1b[2J" + "b" * 99}]
+    memory = {"jobs": [{"job_id": i, "admin_comment": json.dumps(x)} for i, x in enumerate(jobs, 1)]}
     old = {**RECORD, "decided": 10, "reason": "--begin was given"}
-    rows = f"1|{json.dumps(RECORD)}\n5|{json.dumps({**RECORD, 'decided': 150})}\n6|{json.dumps(old)}\n7|\n8|[]\n"
+    rows = f"1|{json.dumps(RECORD)}\n6|{json.dumps({**RECORD, 'decided': 150})}\n7|{json.dumps(old)}\n8|\n9|[]\n"
     runner = FakeRunner(
-        {("scontrol",): Completed(0, text.encode(), b""), ("sacct",): Completed(0, rows.encode(), b"")}
+        {("squeue",): Completed(0, b"CLUSTER: alpha\n" + json.dumps(memory).encode(), b""),
+         ("sacct",): Completed(0, rows.encode(), b"")}
     )  # fmt: skip
-    newest, counted = records.summary(records.read(runner, "alpha", ""), 50)
+    newest, counted = records.summary(records.read(runner, "alpha", "", 200), 50)
     assert newest is not None
     assert newest.decided_epoch_s == 150
-    assert counted == [("", 2)]
+    assert counted == [("", 2), ("a [2J" + "b" * 75, 1)]
     assert all("-M" in command.argv for command in runner.asked)
 
 
 def test_without_accounting_memory_is_enough() -> None:
     """A slurmctld that does not answer is an error, a missing slurmdbd is none."""
     gone = Completed(1, b"", b"sacct: error: no\n")
-    runner = FakeRunner({("scontrol",): Completed(0, b"", b""), ("sacct",): gone})
-    assert records.read(runner, "alpha", "/etc/slurm.conf") == []
-    with pytest.raises(CommandError, match="cluster alpha: scontrol: sacct: error: no"):
-        records.read(FakeRunner({("scontrol",): gone}), "alpha", "")
+    runner = FakeRunner({("squeue",): Completed(0, b'{"jobs": []}', b""), ("sacct",): gone})
+    assert records.read(runner, "alpha", "/etc/slurm.conf", 200) == []
+    with pytest.raises(CommandError, match="cluster alpha: squeue: sacct: error: no"):
+        records.read(FakeRunner({("squeue",): gone}), "alpha", "", 200)
+    with pytest.raises(CommandError, match="form that is not known"):
+        records.read(FakeRunner({("squeue",): Completed(0, b"{}", b"")}), "alpha", "", 200)
 
 
 def test_settings_of_a_slurm_conf(tmp_path: Path) -> None:

@@ -301,7 +301,7 @@ def test_a_job_without_its_users_environment(sites: Lab) -> None:
     assert (off["Partition"], off.get("Comment")) == ("batch", None)
     assert started(sites, sbatch(sites, *alone, CSBATCH_OFF="1", CSBATCH_LOCATIONS="alpha"))["Partition"] == "batch"
     waits = sites.job(*where(sbatch(sites, *alone, CSBATCH_MAX_DELAY="12h", CSBATCH_LOCATIONS="alpha")))
-    assert (waits["Partition"], epoch(sites, waits)) == ("short", now(sites) // HOUR * HOUR + DIPS_H["alpha"] * HOUR)
+    assert (waits["Partition"], epoch(sites, waits)) == ("batch", now(sites) // HOUR * HOUR + DIPS_H["alpha"] * HOUR)
 
 
 def test_while_the_other_cluster_is_away_jobs_stay_at_home(sites: Lab) -> None:

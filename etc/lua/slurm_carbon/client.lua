@@ -40,15 +40,15 @@ function client.options_of(json)
   return options, words
 end
 
---- The beginning of a script, if it can be read without taking anything from sbatch.
+--- The beginning of a script; nil where it cannot be read without taking anything from sbatch, as on stdin.
 function client.script_of(path)
-  if not path or path:find("^/dev/") or path:find("^/proc/") then return "" end
+  if not path or path:find("^/dev/") or path:find("^/proc/") then return nil end
   local file, _, code = outlook.open(path)
   if not file and code == 13 then file = io.open(path, "r") end
-  if not file then return "" end
+  if not file then return nil end
   local text = file:seek("end") and file:seek("set", 0) and file:read(M.SCRIPT_BYTES)
   file:close()
-  return text or ""
+  return text
 end
 
 --- Whether sbatch was given several components, or the script has them.
@@ -64,33 +64,59 @@ end
 -- It sees neither these options nor, without the user's environment, any CSBATCH_* variable.
 function client.hidden(given)
   local options = given.deadline or given.wait or given["cluster-constraint"]
-  return not given.begin and options ~= nil, given.export ~= nil and not given.export:find("ALL", 1, true)
+  return not given.begin and options ~= nil, given.export ~= nil and not units.set(units.names(given.export)).ALL
+end
+
+--- Who submits, as far as that can be known here; nil where a rule of the site may depend on what cannot.
+function client.owner(job, o)
+  local file = io.open("/proc/self/status", "r")
+  local uid = file and file:read(4096):match("\nUid:%s+(%d+)")
+  if file then file:close() end
+  local name = os.getenv("USER") or os.getenv("LOGNAME")
+  if not uid or not name then return nil end
+  if job.account == "" or job.qos == "" then
+    for key in pairs(o.hook) do
+      if key:find("^account:") or key:find("^qos:") then return nil end
+    end
+    for _, list in ipairs({o.policy.left_alone, o.policy.opt_out}) do
+      for _, key in ipairs(list) do
+        if key:find("^account:") or key:find("^qos:") then return nil end
+      end
+    end
+  end
+  return {name = name, is_root = uid == "0", open = {}}
 end
 
 --- Decide on a job as its user, and set what slurmctld's hook could not: another cluster or, if it is `blind`, all but that.
 -- Both clusters are named, and their hooks will steer: if the other is away or does not take the job, it stays at home.
 function client.place(options, given, in_script, wrong, o, now, blind)
-  local cluster, name = slurm.CLUSTER_NAME or "", os.getenv("USER") or ""
-  local job, owner = jobs.of_options(given), {name = name, is_root = name == "root", open = {}}
-  local home = decide.home_of(job, o, cluster)
-  if home then owner.open[home.cluster .. "/" .. home.name] = true end
-  local mode = hook.mode(o, name, job.account, job.qos, job.partitions[1], cluster)
-  if mode ~= "enforce" and not (mode == "advise" and o.client_moves) then return end
-  local _, federated = hook.out_of_reach(o, cluster)
-  if job.tied == "" and (federated or blind or not o.client_moves) then job.tied = "the client moves it to no other cluster" end
-  local decision = decide.decide(job, owner, hook.asked(os.getenv, in_script, wrong, job, owner, o, now), o, cluster, now)
+  local cluster, job = slurm.CLUSTER_NAME or "", jobs.of_options(given)
+  local owner, home = client.owner(job, o), decide.home_of(job, o, cluster)
+  if not owner or not home then return end
+  owner.open[home.cluster .. "/" .. home.name] = true
+  local mode = hook.mode(o, owner.name, job.account, job.qos, job.partitions[1], cluster)
+  if mode ~= "enforce" and mode ~= "advise" then return end
+  local ruled_out
+  if blind or not o.client_moves or hook.federation(o, cluster) ~= "" then
+    ruled_out = hook.out_of_reach(o, cluster, "", "the client moves it to no other cluster")
+  end
+  for _, location in ipairs(blind and o.locations or {}) do
+    if location.partition ~= home.name then ruled_out[location.name] = "the client moves it to no other partition" end
+  end
+  local asked = hook.asked(os.getenv, in_script, wrong, job, owner, o, now)
+  local decision = decide.decide(job, owner, asked, o, cluster, now, ruled_out)
   local chosen = decision.chosen
-  local elsewhere = chosen and chosen.location.cluster ~= (job.clusters[1] or cluster)
-  if elsewhere and mode == "advise" then
-    slurm.log_info("%s", "slurm-carbon: " .. record.line(decision, true))
-  elseif elsewhere then
-    options.clusters = cluster .. "," .. chosen.location.cluster
+  if chosen and chosen.location.cluster ~= (job.clusters[1] or cluster) then
+    if mode == "enforce" then
+      options.clusters = cluster .. "," .. chosen.location.cluster
+    else
+      slurm.log_info("%s", "slurm-carbon: " .. record.line(decision, true))
+    end
   elseif blind and mode == "enforce" then
     local changes = chosen and hook.changes(chosen, now, job, o, cluster) or {}
     local comment = chosen and record.comment(job.comment, decision)
     if comment then options.comment = comment end
     if changes.begin or not given.begin then options.begin = changes.begin and format("uts%.0f", changes.begin) or "now" end
-    if changes.partition then options.partition = changes.partition end
     if job.wants_words then slurm.log_info("%s", "slurm-carbon: " .. record.line(decision)) end
   end
 end
@@ -99,12 +125,14 @@ end
 function client.on_pre_submit(settings, options, offset)
   if options["type"] ~= "sbatch" or (offset or 0) ~= 0 then return end
   local given, argv = client.options_of(slurm.json_cli_options(options))
-  local now = os.time()
-  local in_script, words, wrong = wishes.of_script(given.wrap and "" or client.script_of(argv[1]), now)
+  local now, script = os.time(), ""
+  if not given.wrap then script = client.script_of(argv[1]) end
+  local in_script, words, wrong = wishes.of_script(script or "", now)
   if given["test-only"] or client.is_heterogeneous(words) then return end
   local hidden, blind = client.hidden(given)
   if hidden then options.begin = "now" end
   if hidden or hook.is_decided(os.getenv) or hook.is_stopped(settings.outlook) then return end
+  if not script and not blind then return end -- what it asks for is not known here; slurmctld will read it
   local o = hook.outlook(settings.outlook, now, function(path) return io.open(path, "r") end)
   client.place(options, given, in_script, wrong, o, now, blind)
 end

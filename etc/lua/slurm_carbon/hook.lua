@@ -63,17 +63,21 @@ end
 --- Whether csbatch has decided on this very submission: its word holds for the shell or job that it was given in.
 function hook.is_decided(get) return get("SLURM_CARBON_DECIDED") == (get("SLURM_JOB_ID") or "0") end
 
---- Why locations of other clusters are out of reach, and whether any is not: those of the same federation can be given a job.
-function hook.out_of_reach(o, cluster)
-  local ruled_out, federation = {}, o.clusters[cluster] and o.clusters[cluster].federation or ""
+--- Why locations of other clusters are out of reach, by name, besides what is ruled out already: all of them, or those that
+-- are not in the same federation.
+function hook.out_of_reach(o, cluster, federation, why, already)
+  local ruled_out = {}
+  for name, reason in pairs(already or {}) do ruled_out[name] = reason end
   for _, location in ipairs(o.locations) do
     local other = o.clusters[location.cluster]
     if location.cluster ~= cluster and (federation == "" or not other or other.federation ~= federation) then
-      ruled_out[location.name] = "slurmctld can give jobs only to clusters of its federation"
+      ruled_out[location.name] = why
     end
   end
-  return ruled_out, federation ~= ""
+  return ruled_out
 end
+
+function hook.federation(o, cluster) return o.clusters[cluster] and o.clusters[cluster].federation or "" end
 
 --- What has to be set so that a placement is carried out by the slurmctld or sbatch of a cluster.
 function hook.changes(chosen, now, job, o, cluster)
@@ -85,45 +89,94 @@ function hook.changes(chosen, now, job, o, cluster)
   return changes
 end
 
---- The same in a federation, whose other clusters would start a copy of the job by what their own hooks say of it: so the
--- cluster is named, also where it is this one. Where it is another, its own hook sets the partition.
-function hook.federated_changes(chosen, now, job, o, cluster)
-  local changes = hook.changes(chosen, now, job, o, cluster)
-  if changes.clusters then changes.partition = nil end
-  changes.clusters = chosen.location.cluster
+--- What is offered to `sbatch -M` or a federation, which take the earliest start, by a cluster that is not the chosen one.
+function hook.offer(decision, chosen, cluster)
+  local begin = chosen.start + M.STEER_S
+  for _, alternative in ipairs(decision.alternatives) do
+    local placed = alternative.best
+    if placed and placed.location.cluster == cluster then begin = max(begin, min(placed.start, decision.latest)) end
+  end
+  return {begin = begin}
+end
+
+--- What carries a placement out in a federation. Copies of a job would be started by what each cluster's own hook says of them:
+-- so they are only there where it was chosen and, in case that one refuses it, here, where it would start later.
+function hook.federated_changes(decision, chosen, now, job, o, cluster)
+  if chosen.location.cluster == cluster then
+    local changes = hook.changes(chosen, now, job, o, cluster)
+    changes.clusters = cluster
+    return changes
+  end
+  local changes = hook.offer(decision, chosen, cluster)
+  changes.clusters = chosen.location.cluster .. "," .. cluster
   return changes
 end
 
-local CHOSEN_BEFORE = "its cluster was chosen where it was submitted"
-
---- Decide on a job that slurmctld describes. Returns the decision and what to set.
-function hook.decide(job, owner, asked, o, cluster, now, is_sibling, is_array)
-  local ruled_out, federated = hook.out_of_reach(o, cluster)
-  if is_sibling then job.clusters, job.tied, federated = {}, CHOSEN_BEFORE, false end
+--- Decide on a job that slurmctld describes, but for what the partitions of now say. Returns the decision and what to set.
+function hook.decide(job, owner, asked, o, cluster, now, ruled_out)
   local several = #job.clusters > 1 or job.clusters[1] == "all"
-  if federated and is_array then -- Slurm runs it where it is submitted
-    federated, job.tied = false, "the arrays of a federation stay where they are submitted"
+  local federation = hook.federation(o, cluster)
+  local why = "slurmctld can give jobs only to clusters of its federation"
+  if job.is_copy then
+    job.clusters, several, federation, why = {}, false, "", "its cluster was chosen where it was submitted"
+  elseif federation ~= "" and job.is_array then
+    federation, why = "", "the arrays of a federation stay where they are submitted"
     if several and job.fixed == "" then job.fixed = jobs.SEVERAL end
   end
-  if several and job.fixed == "" then return hook.steer(job, owner, asked, o, cluster, now, federated) end
-  local decision = decide.decide(job, owner, asked, o, cluster, now, ruled_out)
+  if several and job.fixed == "" then return hook.steer(job, owner, asked, o, cluster, now, federation ~= "", ruled_out) end
+  local decision = decide.decide(job, owner, asked, o, cluster, now, hook.out_of_reach(o, cluster, federation, why, ruled_out))
   local chosen = decision.chosen
-  if not federated then return decision, chosen and hook.changes(chosen, now, job, o, cluster) or {} end
+  if federation == "" then return decision, chosen and hook.changes(chosen, now, job, o, cluster) or {} end
   if not chosen then return decision, {clusters = decision.baseline and asked.locations and cluster} end
 
   if chosen.location.cluster ~= cluster then
     -- the hook of the other cluster will see only what was submitted: what it will make of it is what counts
-    local tied = setmetatable({clusters = {}, tied = CHOSEN_BEFORE}, {__index = job})
-    local there = decide.decide(tied, owner, asked, o, chosen.location.cluster, now)
+    local copy, target = setmetatable({clusters = {}}, {__index = job}), chosen.location.cluster
+    local there = decide.decide(copy, owner, asked, o, target, now, hook.out_of_reach(o, target, "", why))
     local placed = there.chosen or there.baseline
     if placed and policy.worth(placed, decision.baseline, o.policy, placed.start > now and placed.location.zone.captured) then
       decision.chosen = placed
     else
-      decision = decide.decide(tied, owner, asked, o, cluster, now)
+      decision = decide.decide(job, owner, asked, o, cluster, now, hook.out_of_reach(o, cluster, "", why, ruled_out))
     end
     chosen = decision.chosen
   end
-  return decision, chosen and hook.federated_changes(chosen, now, job, o, cluster) or {}
+  return decision, chosen and hook.federated_changes(decision, chosen, now, job, o, cluster) or {}
+end
+
+local UNLIMITED = units.set({0, 4294967294, 4294967295})
+local LIMITS = {"max_cpus_per_node", "max_mem_per_cpu", "max_mem_per_node", "max_cpus_per_socket", "qos_char", "allow_alloc_nodes"}
+
+--- Why the partition that slurmctld has at this moment would not take a job which `home` would take: nil if it would. The outlook
+-- may be hours old, and does not know these limits: where there is one that home does not have, the job is not moved.
+function hook.why_not_now(job, there, home)
+  if not there or not home then return "slurmctld does not list it for this user" end
+  if there.state_up ~= 3 then return "the partition is not up" end
+  if there.max_time and not UNLIMITED[there.max_time] and (job.time_limit_s or 0) > there.max_time * 60 then
+    return "its time limit has become shorter"
+  end
+  for _, name in ipairs(LIMITS) do
+    local limit = there[name]
+    if limit ~= nil and not UNLIMITED[limit] and limit ~= home[name] then
+      return "it has a limit that home does not have: " .. name
+    end
+  end
+  return nil
+end
+
+--- The same as `decide`, with every partition of this cluster that is chosen looked at as it is now.
+function hook.decide_now(job, owner, asked, o, cluster, now, partitions)
+  local ruled_out, home = {}, job.partitions[1]
+  for name, partition in pairs(home and {} or partitions or {}) do
+    if partition.flag_default == 1 then home = name end
+  end
+  for _ = 0, #o.locations do -- each time one less
+    local decision, changes = hook.decide(job, owner, asked, o, cluster, now, ruled_out)
+    local why = changes.partition and hook.why_not_now(job, (partitions or {})[changes.partition], (partitions or {})[home])
+    if not why then return decision, changes end
+    ruled_out[cluster .. "/" .. changes.partition] = why
+  end
+  return {reason = "no partition would take it now"}, {}
 end
 
 --- The clusters of the outlook that a list of names stands for, sorted; nil where one is not in it.
@@ -138,7 +191,7 @@ end
 
 --- `sbatch -M a,b,c` asks the hook of each cluster and takes the earliest start: all of them make the same choice, and all but
 -- the chosen one offer to start after it. What counts as plain sbatch is the cleanest of them at once.
-function hook.steer(job, owner, asked, o, cluster, now, federated)
+function hook.steer(job, owner, asked, o, cluster, now, federated, ruled_out)
   local named = hook.named_clusters(job.clusters, o)
   if not named then return {reason = jobs.SEVERAL}, {} end
   local from, dirtiest
@@ -152,19 +205,16 @@ function hook.steer(job, owner, asked, o, cluster, now, federated)
   for _, name in ipairs(named) do
     if name ~= order[1] then order[#order + 1] = name end
   end
-  local decision = decide.decide(setmetatable({clusters = order}, {__index = job}), owner, asked, o, order[1], now)
+  local ordered = setmetatable({clusters = order}, {__index = job})
+  local decision = decide.decide(ordered, owner, asked, o, order[1], now, ruled_out)
   local chosen = decision.chosen or (policy.worth(decision.baseline, dirtiest, o.policy) and decision.baseline)
   if not chosen then return decision, {} end
   decision.chosen, decision.reason = chosen, ""
-  if federated then return decision, hook.federated_changes(chosen, now, job, o, cluster) end
+  if federated then return decision, hook.federated_changes(decision, chosen, now, job, o, cluster) end
   if chosen.location.cluster == cluster then return decision, hook.changes(chosen, now, job, o, cluster) end
-  local begin = chosen.start + M.STEER_S
-  for _, alternative in ipairs(decision.alternatives) do
-    local placed = alternative.best
-    if placed and placed.location.cluster == cluster then begin = max(begin, min(placed.start, decision.latest)) end
-  end
+  local offer = hook.offer(decision, chosen, cluster)
   decision.chosen, decision.reason = nil, format("of the clusters named, %s is better", chosen.location.cluster)
-  return decision, {begin = begin}
+  return decision, offer
 end
 
 --- Who submits, by what slurmctld says; it lists the partitions of its own that are open to his groups.
@@ -202,16 +252,18 @@ function hook.on_submit(settings, description, partitions, submit_uid)
 
   local variables = description.environment
   local function get(name) return variables and variables[name] end
-  local offset, _, federated = jobs.value(description.het_job_offset), hook.out_of_reach(o, cluster)
-  local is_sibling = federated and offset == 0 and submit_uid ~= description.user_id
+  local offset = jobs.value(description.het_job_offset)
+  local is_copy = hook.federation(o, cluster) ~= "" and offset == 0 and submit_uid ~= description.user_id
   local job, decision, changes = {}, nil, {}
   local ok, problem = pcall(function()
+    units.abroad = (get("TZ") or "") ~= "" and get("TZ") ~= os.getenv("TZ")
     local in_script, words, wrong = wishes.of_script(script:sub(1, M.SCRIPT_BYTES), now)
     job = jobs.of_description(description, words)
-    if offset and not is_sibling then job.fixed = jobs.FIXED_BY["het-job"] end
+    job.is_copy, job.is_array = is_copy, description.array_inx ~= nil
+    if offset and not is_copy then job.fixed = jobs.FIXED_BY["het-job"] end
     if hook.is_decided(get) then job.fixed = "csbatch has decided" end
     local asked = hook.asked(get, in_script, wrong, job, owner, o, now)
-    decision, changes = hook.decide(job, owner, asked, o, cluster, now, is_sibling, description.array_inx ~= nil)
+    decision, changes = hook.decide_now(job, owner, asked, o, cluster, now, partitions)
   end)
   if not ok then
     if type(problem) ~= "table" or not problem.mistake then error(problem, 0) end

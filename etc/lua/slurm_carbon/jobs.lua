@@ -7,7 +7,9 @@ local format = string.format
 
 local LIST_LIMIT = 100
 local TIED = {"nodelist", "nodefile", "exclude", "bb", "bbf", "cluster-constraint", "batch", "switches", "mcs-label",
-  "ntasks-per-gpu"}
+  "ntasks-per-gpu", "ntasks-per-socket", "ntasks-per-core", "sockets-per-node", "cores-per-socket", "threads-per-core",
+  "extra-node-info", "contiguous", "core-spec", "thread-spec", "tmp", "mincpus", "mem-per-gpu", "gpus-per-socket",
+  "tres-per-task", "distribution"}
 local FIXED = {
   {"begin", "--begin was given"},
   {"hold", "--hold was given"},
@@ -197,7 +199,13 @@ function jobs.of_description(description, words)
     mcs_label = "mcs-label"}) do
     if description[field] then job.tied = format("--%s was given", name) end
   end
-  if value(description.req_switch) then job.tied = "--switches was given" end
+  for field, name in pairs({req_switch = "switches", ntasks_per_socket = "ntasks-per-socket", ntasks_per_core = "ntasks-per-core",
+    sockets_per_node = "sockets-per-node", cores_per_socket = "cores-per-socket", threads_per_core = "threads-per-core",
+    pn_min_tmp_disk = "tmp", plane_size = "distribution"}) do
+    if value(description[field]) then job.tied = format("--%s was given", name) end
+  end
+  if (description.contiguous or 0) ~= 0 then job.tied = "--contiguous was given" end
+  if description.mem_per_tres then job.tied = "--mem-per-gpu was given" end
 
   job.max_nodes = value(description.max_nodes)
   local per_node, num_tasks = value(description.ntasks_per_node) or 0, value(description.num_tasks)

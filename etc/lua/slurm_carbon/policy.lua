@@ -126,6 +126,7 @@ function policy.why_not_there(job, owner, asked, rules, location, partition, clu
   end
   if partition.name ~= home.name then
     if #job.partitions > 0 then return format("--partition=%s was given", concat(job.partitions, ",")) end
+    if job.tied ~= "" then return job.tied end
     if partition.cluster == home.cluster and not rules.move_partitions then return "the site moves no jobs between partitions" end
   end
   return policy.not_admitted(job, owner, partition) or policy.does_not_fit(job, partition, cluster)
@@ -160,6 +161,12 @@ function policy.not_admitted(job, owner, partition)
   return nil
 end
 
+--- CPUs of a node that a job which asks for memory by the CPU finds memory for.
+function policy.usable_cpus(job, shape)
+  if (job.memory_mb_per_cpu or 0) == 0 then return shape.cpus end
+  return min(shape.cpus, floor(shape.memory_mb / job.memory_mb_per_cpu))
+end
+
 function policy.does_not_fit(job, partition, cluster)
   if job.time_limit_s and partition.max_time_s and job.time_limit_s > partition.max_time_s then
     return format("time limit %s, at most %s there", units.duration_text(job.time_limit_s),
@@ -178,7 +185,7 @@ function policy.does_not_fit(job, partition, cluster)
   local nodes, cpus, gpus = 0, 0, 0
   for _, shape in ipairs(partition.shapes) do
     if policy.node_fits(job, shape) then
-      nodes, cpus = nodes + shape.nodes, cpus + shape.nodes * shape.cpus
+      nodes, cpus = nodes + shape.nodes, cpus + shape.nodes * policy.usable_cpus(job, shape)
       if job.gpus > 0 then gpus = gpus + shape.nodes * policy.gpu_count(shape, job.gpu_type) end
     end
   end

@@ -159,10 +159,16 @@ function units.exact_time(words, now)
   return nil
 end
 
+--- Whether hours of the clock are another zone's: then they need an offset.
+units.abroad = false
+
 function units.calendar_time(words, now)
   local lower = words:lower()
-  local today = os.date("*t", now)
   if lower == "today" then return now end
+  if units.abroad and not words:find("[Zz]$") and not words:find("[%+%-]%d%d:?%d%d$") then
+    units.mistake("TZ is set: say the offset, as in 2026-11-24T08:00+01:00")
+  end
+  local today = os.date("*t", now)
   if lower == "tomorrow" then return units.local_time(today.year, today.month, today.day + 1, 0, 0, 0) end
   local hour, minute, second = units.clock(({midnight = "00:00", noon = "12:00"})[lower] or lower)
   if hour then
