@@ -336,3 +336,68 @@ def test_a_federation_runs_arrays_and_keeps_to_what_was_chosen(federation: Lab) 
     )
     assert federation.job("alpha", stays)["FedViableSiblings"] == "alpha"
     federation.cancel_all()
+
+
+UNSUITED = {
+    "drained": ("State=DRAIN", "State=UP"),
+    "inactive": ("State=INACTIVE", "State=UP"),
+    "too short": ("MaxTime=60", "MaxTime=240"),
+    "few CPUs": ("MaxCPUsPerNode=2", "MaxCPUsPerNode=UNLIMITED"),
+    "little memory": ("MaxMemPerNode=10", "MaxMemPerNode=0"),
+    "other hosts": ("AllocNodes=nowhere", "AllocNodes=ALL"),
+}
+
+
+@pytest.mark.parametrize("change", UNSUITED)
+def test_a_partition_is_taken_as_it_is_now(sites: Lab, change: str) -> None:
+    """What was changed after the outlook was made refuses nobody: the job stays in the partition where sbatch sends it."""
+    before, after = UNSUITED[change]
+    assert sites.run("scontrol", "update", "partitionname=short", before, user=None).code == 0
+    try:
+        job = sites.job(*where(sbatch(sites, *JOB, CSBATCH_LOCATIONS="alpha")))
+        assert (job["Partition"], record(job)["at"]) == ("batch", "alpha/batch")
+    finally:
+        assert sites.run("scontrol", "update", "partitionname=short", after, user=None).code == 0
+
+
+@pytest.mark.parametrize(
+    "words", [["-w", "alpha2"], ["-x", "alpha0,alpha1"], ["-C", "[old*2]", "-N2"], ["-n", "3", "--mem-per-cpu=40000"],
+              ["-n", "5", "--ntasks-per-socket=1"], ["--mem-per-gpu=1G", "--gpus=1", "-p", "gpu"], []],
+)  # fmt: skip
+def test_who_names_nodes_stays_where_they_are(sites: Lab, words: list[str]) -> None:
+    """Nothing that plain sbatch would take is refused, because the better partition has not those nodes, or too few."""
+    job = sites.job(*where(sbatch(sites, *JOB, *words, CSBATCH_LOCATIONS="alpha")))
+    assert job["Partition"] == ("gpu" if "gpu" in words else "batch" if words else "short")
+
+
+def test_a_script_on_stdin_is_heard(sites: Lab) -> None:
+    """The client cannot read it, and leaves the job to slurmctld, which can."""
+    script = "#!/bin/sh\n#CSBATCH --carbon-off\n#SBATCH -t 120 -o /dev/null\ntrue\n"
+    done = sites.run("sbatch", stdin=script)
+    assert done.code == 0, done.err
+    assert record(sites.job(*where(done)))["reason"] == "--carbon-off was given"
+
+
+def test_hours_of_another_time_zone_need_an_offset(sites: Lab) -> None:
+    """slurmctld does not guess which 23:00 is meant."""
+    done = sbatch(sites, *JOB, TZ="America/New_York", CSBATCH_FINISH_BY="23:00", CSBATCH_LOCATIONS="alpha")
+    assert "TZ is set: say the offset" in done.err
+    assert "TZ is set" in record(sites.job(*where(done)))["reason"]
+
+
+def test_a_federation_loses_no_job_to_a_cluster_that_refuses_it(federation: Lab) -> None:
+    """The chosen cluster takes none any more: the copy at home is still there, and runs."""
+    write_zones(federation, DIPS_H)
+    set_mode(federation, "enforce")
+    for name in ("batch", "short", "gpu"):
+        change = ("scontrol", "update", f"partitionname={name}")
+        assert federation.run(*change, "State=DRAIN", user=None, cluster="gamma").code == 0
+    job_id = sbatch(federation, "--parsable", *JOB).out.strip().partition(";")[0]
+    federation.wait_for("alpha", job_id, "PENDING")
+    job = federation.job("alpha", job_id)
+    federation.jump_to(epoch(federation, job) + 2)
+    federation.wait_for("alpha", job_id, *STARTED)
+    for name in ("batch", "short", "gpu"):
+        change = ("scontrol", "update", f"partitionname={name}")
+        assert federation.run(*change, "State=UP", user=None, cluster="gamma").code == 0
+    federation.cancel_all()
