@@ -325,6 +325,8 @@ def test_a_federation_runs_arrays_and_keeps_to_what_was_chosen(federation: Lab) 
     job = federation.job("alpha", job_id)
     assert (job["Partition"], epoch(federation, job)) == ("short", hour + 6 * HOUR)
     assert job["FedViableSiblings"] == "alpha"
+    of_root = federation.run("sbatch", "--parsable", *JOB, user=None).out.strip().partition(";")[0]
+    assert record(federation.job("alpha", of_root))["reason"] == "root's jobs are left alone in a federation"
     array = sbatch(federation, "--parsable", "-a", "1-3", *JOB).out.strip().partition(";")[0]
     found = federation.job("alpha", array)
     assert epoch(federation, found) == hour + 6 * HOUR

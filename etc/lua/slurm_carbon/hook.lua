@@ -119,6 +119,8 @@ function hook.decide(job, owner, asked, o, cluster, now, ruled_out)
   local why = "slurmctld can give jobs only to clusters of its federation"
   if job.is_copy then
     job.clusters, several, federation, why = {}, false, "", "its cluster was chosen where it was submitted"
+  elseif federation ~= "" and owner.is_root then -- the other clusters could not tell its copies from components of a job
+    job.fixed = job.fixed == "" and "root's jobs are left alone in a federation" or job.fixed
   elseif federation ~= "" and job.is_array then
     federation, why = "", "the arrays of a federation stay where they are submitted"
     if several and job.fixed == "" then job.fixed = jobs.SEVERAL end
@@ -302,5 +304,5 @@ function hook.install(settings)
   if not slurm_job_modify then
     function slurm_job_modify() return slurm.SUCCESS end
   end
-  slurm.log_info("%s", format("slurm-carbon: %s is loaded, and reads %s", M.VERSION, settings.outlook))
+  pcall(slurm.log_info, "%s", format("slurm-carbon: %s is loaded, and reads %s", M.VERSION, settings.outlook))
 end
