@@ -41,6 +41,8 @@ def _conf(words: argparse.Namespace) -> str:
     found = words.slurm_conf or site_conf(os.environ)
     if not found or not os.path.isfile(found):
         raise HookError(f"no slurm.conf {found or 'is known'}: say --slurm-conf FILE")
+    if words.slurm_conf:
+        os.environ["SLURM_CONF"] = os.path.abspath(found)  # for Slurm's commands
     return os.path.abspath(found)
 
 

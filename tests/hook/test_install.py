@@ -15,7 +15,7 @@ from slurm_carbon import __version__
 from slurm_carbon.errors import HookError
 from slurm_carbon.hook import install
 from slurm_carbon.hook.interpreter import Interpreter, library_of
-from tests.hook.conftest import MODULE, SITE_SCRIPT
+from tests.hook.site import MODULE, SITE_SCRIPT
 
 
 @pytest.fixture(scope="module")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 from pathlib import Path
 from random import Random
 
@@ -14,19 +12,9 @@ from slurm_carbon.decide import decide
 from slurm_carbon.errors import UsageError
 from slurm_carbon.model import Placement
 from tests.hook import worlds
-from tests.hook.conftest import MODULE
+from tests.hook.site import LUAS, MODULE, run_lua
 
-LUAS = ("lua5.1", "lua5.4")
 OUTLOOKS, JOBS = 700, 50
-
-
-def run_lua(version: str, *argv: str | Path) -> str:
-    """What a Lua script prints."""
-    if not shutil.which(version):
-        pytest.skip(f"needs {version}")
-    done = subprocess.run([version, *map(str, argv)], capture_output=True, text=True, check=False, timeout=300)
-    assert done.returncode == 0, done.stderr[-2000:]
-    return done.stdout
 
 
 def _placed(placed: Placement | None) -> str:

@@ -19,8 +19,7 @@ from slurm_carbon.model import Job
 from slurm_carbon.slurm.options import job_of_options
 from slurm_carbon.units import duration_s, duration_text, mass_text, parse_time
 from tests.conftest import VERSIONS, Lab, start_lab
-from tests.hook.conftest import MODULE
-from tests.hook.test_parity import LUAS, run_lua
+from tests.hook.site import LUAS, MODULE, run_lua
 
 HERE = Path(__file__).parent
 NOW = 1_795_000_000

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,14 +9,26 @@ from pathlib import Path
 import pytest
 
 from slurm_carbon import marks
-from tests.conftest import VERSIONS, Done, Lab, start_lab
-from tests.hook.conftest import install_hook, set_mode, write_zones
+from tests.conftest import VERSIONS, Lab, start_lab
+from tests.hook.site import (
+    DIPS_H,
+    HOUR,
+    JOB,
+    STARTED,
+    THREE,
+    epoch,
+    install_hook,
+    now,
+    record,
+    sbatch,
+    set_mode,
+    started,
+    starts_as_planned,
+    where,
+    write_zones,
+)
 
 pytestmark = pytest.mark.slurm
-THREE = ("alpha", "beta", "gamma")
-JOB = ("-t", "120", "-n", "4", "-o", "/dev/null", "--wrap=sleep 1")
-HOUR = 3600
-DIPS_H = {"alpha": 10, "beta": 8, "gamma": 6}  # when the power of each is cleanest, gamma's being the cleanest of all
 
 
 @pytest.fixture(scope="module", params=VERSIONS)
@@ -28,14 +39,6 @@ def clusters(request: pytest.FixtureRequest, installed) -> Iterator[Lab]:
         yield lab
 
 
-@pytest.fixture(scope="module", params=VERSIONS)
-def federation(request: pytest.FixtureRequest, installed) -> Iterator[Lab]:
-    """The same as a federation."""
-    for lab in start_lab(installed, "fed", "--fake-clock", "--federation", clusters=THREE, version=request.param):
-        install_hook(lab, *THREE, client=False)
-        yield lab
-
-
 @pytest.fixture
 def sites(clusters: Lab) -> Iterator[Lab]:
     """The clusters, without a job, with the outlook of this hour and in mode enforce."""
@@ -43,53 +46,6 @@ def sites(clusters: Lab) -> Iterator[Lab]:
     set_mode(clusters, "enforce")
     yield clusters
     clusters.cancel_all()
-
-
-def sbatch(lab: Lab, *words: str, cluster: str = "alpha", **environment: str | None) -> Done:
-    """Submit as an ordinary user; it must succeed."""
-    done = lab.run("sbatch", *words, cluster=cluster, **environment)
-    assert done.code == 0, done.err
-    return done
-
-
-def where(done: Done, home: str = "alpha") -> tuple[str, str]:
-    """Cluster and id of the job that sbatch says it has submitted."""
-    words = done.out.split()
-    return (words[-1] if "cluster" in words else home), words[3]
-
-
-# a job on a fake clock may fail at once: libfaketime wants the memory of the sbatch that submitted it, and that is gone
-STARTED = ("RUNNING", "COMPLETING", "COMPLETED", "FAILED")
-
-
-def started(lab: Lab, done: Done) -> dict[str, str]:
-    """The fields of a job that has been started."""
-    return lab.wait_for(*where(done), *STARTED)
-
-
-def record(job: dict[str, str]) -> dict:
-    """The hook's record."""
-    return json.loads(job["AdminComment"])
-
-
-def epoch(lab: Lab, job: dict[str, str], field: str = "StartTime") -> int:
-    """A time of a job, in epoch seconds."""
-    return int(lab.run("date", "-d", job[field], "+%s").out)
-
-
-def now(lab: Lab) -> int:
-    """The clusters' time."""
-    return int(lab.run("date", "+%s").out)
-
-
-def starts_as_planned(lab: Lab, cluster: str, job_id: str) -> None:
-    """Let the clock jump to shortly before the planned start, and over it: the job starts there, at that time."""
-    planned = record(lab.job(cluster, job_id))["begin"]
-    lab.jump_to(planned - 90)
-    assert lab.job(cluster, job_id)["JobState"] == "PENDING"
-    lab.jump_to(planned + 2)
-    fields = lab.wait_for(cluster, job_id, *STARTED)
-    assert planned <= epoch(lab, fields) <= planned + 60
 
 
 def test_slurmctld_chooses_partition_and_hour(sites: Lab) -> None:
@@ -129,20 +85,6 @@ def test_of_several_clusters_the_cleanest_offers_the_earliest_start(sites: Lab) 
         job = sites.job(cluster, job_id)
         assert (cluster, job["Partition"], epoch(sites, job)) == (best, "short", hour + DIPS_H[best] * HOUR)
     starts_as_planned(sites, cluster, job_id)
-
-
-def test_a_federation_sends_the_job_where_the_first_hook_says(federation: Lab) -> None:
-    """The hook of the submitting cluster chooses the cluster, that of the other partition and hour."""
-    write_zones(federation, DIPS_H)
-    set_mode(federation, "enforce")
-    hour = now(federation) // HOUR * HOUR
-    job_id = sbatch(federation, "--parsable", *JOB).out.strip().partition(";")[0]
-    federation.wait_for("gamma", job_id, "PENDING")
-    job = federation.job("gamma", job_id)
-    assert (job["Partition"], epoch(federation, job)) == ("short", hour + DIPS_H["gamma"] * HOUR)
-    assert (record(job)["at"], record(job)["begin"]) == ("gamma/short", epoch(federation, job))
-    starts_as_planned(federation, "gamma", job_id)
-    federation.cancel_all()
 
 
 LEFT_ALONE = {
@@ -315,31 +257,6 @@ def test_while_the_other_cluster_is_away_jobs_stay_at_home(sites: Lab) -> None:
         sites.control("restart", "gamma")
 
 
-def test_a_federation_runs_arrays_and_keeps_to_what_was_chosen(federation: Lab) -> None:
-    """An array stays where it is submitted; where home is best, and later, no other cluster starts a copy before."""
-    write_zones(federation, {"alpha": 6, "beta": 20, "gamma": 22})
-    set_mode(federation, "enforce")
-    hour = now(federation) // HOUR * HOUR
-    job_id = sbatch(federation, "--parsable", *JOB).out.strip().partition(";")[0]
-    federation.wait_for("alpha", job_id, "PENDING")
-    job = federation.job("alpha", job_id)
-    assert (job["Partition"], epoch(federation, job)) == ("short", hour + 6 * HOUR)
-    assert job["FedViableSiblings"] == "alpha"
-    of_root = federation.run("sbatch", "--parsable", *JOB, user=None).out.strip().partition(";")[0]
-    assert record(federation.job("alpha", of_root))["reason"] == "root's jobs are left alone in a federation"
-    array = sbatch(federation, "--parsable", "-a", "1-3", *JOB).out.strip().partition(";")[0]
-    found = federation.job("alpha", array)
-    assert epoch(federation, found) == hour + 6 * HOUR
-    write_zones(federation, DIPS_H)
-    array = sbatch(federation, "--parsable", "-a", "1-3", *JOB).out.strip().partition(";")[0]
-    assert federation.job("alpha", array)["Partition"] == "short"
-    stays = (
-        sbatch(federation, "--parsable", *JOB, CSBATCH_LOCATIONS="alpha", CSBATCH_MAX_DELAY="1h").out.strip().partition(";")[0]
-    )
-    assert federation.job("alpha", stays)["FedViableSiblings"] == "alpha"
-    federation.cancel_all()
-
-
 UNSUITED = {
     "drained": ("State=DRAIN", "State=UP"),
     "inactive": ("State=INACTIVE", "State=UP"),
@@ -385,21 +302,3 @@ def test_hours_of_another_time_zone_need_an_offset(sites: Lab) -> None:
     done = sbatch(sites, *JOB, TZ="America/New_York", CSBATCH_FINISH_BY="23:00", CSBATCH_LOCATIONS="alpha")
     assert "TZ is set: say the offset" in done.err
     assert "TZ is set" in record(sites.job(*where(done)))["reason"]
-
-
-def test_a_federation_loses_no_job_to_a_cluster_that_refuses_it(federation: Lab) -> None:
-    """The chosen cluster takes none any more: the copy at home is still there, and runs."""
-    write_zones(federation, DIPS_H)
-    set_mode(federation, "enforce")
-    for name in ("batch", "short", "gpu"):
-        change = ("scontrol", "update", f"partitionname={name}")
-        assert federation.run(*change, "State=DRAIN", user=None, cluster="gamma").code == 0
-    job_id = sbatch(federation, "--parsable", *JOB).out.strip().partition(";")[0]
-    federation.wait_for("alpha", job_id, "PENDING")
-    job = federation.job("alpha", job_id)
-    federation.jump_to(epoch(federation, job) + 2)
-    federation.wait_for("alpha", job_id, *STARTED)
-    for name in ("batch", "short", "gpu"):
-        change = ("scontrol", "update", f"partitionname={name}")
-        assert federation.run(*change, "State=UP", user=None, cluster="gamma").code == 0
-    federation.cancel_all()

@@ -263,8 +263,8 @@ function hook.on_submit(settings, description, partitions, submit_uid)
     job = jobs.of_description(description, words)
     job.is_copy, job.is_array = is_copy, description.array_inx ~= nil
     if offset and not is_copy then job.fixed = jobs.FIXED_BY["het-job"] end
-    if hook.is_decided(get) then job.fixed = "csbatch has decided" end
     local asked = hook.asked(get, in_script, wrong, job, owner, o, now)
+    if hook.is_decided(get) then job.fixed, job.wants_words = "csbatch has decided", nil end -- and has said what it had to say
     decision, changes = hook.decide_now(job, owner, asked, o, cluster, now, partitions)
   end)
   if not ok then
