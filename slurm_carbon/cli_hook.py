@@ -5,7 +5,7 @@ import os
 import sys
 import time
 
-from slurm_carbon.errors import CommandError, HookError
+from slurm_carbon.errors import CommandError, HookError, OutlookError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -180,6 +180,8 @@ def _here(words: argparse.Namespace) -> "list[tuple[str, bool]]":
 def _test(words: argparse.Namespace) -> int:
     import pwd
 
+    from slurm_carbon import outlook as outlooks
+    from slurm_carbon.config import outlook_path
     from slurm_carbon.hook import install, trial
     from slurm_carbon.slurm.options import job_of_options
     from slurm_carbon.units import time_text
@@ -202,7 +204,12 @@ def _test(words: argparse.Namespace) -> int:
         parsed.options, job_of_options(parsed.options), script, environment, (entry.pw_name, entry.pw_uid, entry.pw_gid), now
     )
     interpreter = _interpreter(conf)
-    found = trial.run(interpreter, path, parsed.cluster, [], described)
+    try:
+        outlook = outlooks.read(outlook_path(words.config), now)
+        partitions = trial.open_partitions(p for p in outlook.partitions.values() if p.cluster == parsed.cluster)
+    except OutlookError:
+        partitions = {}  # the hook will say what is wrong with its own
+    found = trial.run(interpreter, path, parsed.cluster, partitions, described)
     print(f"{path}, by {interpreter.library}: " + ("accepted" if found.code in ("0", "nil") else f"refused, {found.code}"))
     for text in found.told_user:
         print(f"the user is told: {text}")

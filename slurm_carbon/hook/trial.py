@@ -5,11 +5,11 @@ import os
 from slurm_carbon.hook.install import MODULE, SOURCE
 from slurm_carbon.hook.interpreter import Interpreter
 from slurm_carbon.light import NamedTuple
-from slurm_carbon.model import Job
+from slurm_carbon.model import Job, Partition
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from typing import Any
 
 _DRIVER = os.path.join(os.path.dirname(__file__), "trial.lua")
@@ -59,9 +59,23 @@ def description(
     }  # fmt: skip
 
 
-def run(interpreter: Interpreter, script_path: str, cluster: str, partitions: list[str], job: "Mapping[str, Any]") -> Outcome:
+def open_partitions(partitions: "Iterable[Partition]") -> "dict[str, dict[str, int]]":
+    """Partitions as slurmctld lists them to a submit plugin, as far as the hook looks at them."""
+    return {
+        partition.name: {
+            "state_up": 3 if partition.up else 0,
+            "flag_default": int(partition.is_default),
+            "max_time": INFINITE if partition.max_time_s is None else partition.max_time_s // 60,
+        }
+        for partition in partitions
+    }
+
+
+def run(
+    interpreter: Interpreter, script_path: str, cluster: str, partitions: "Mapping[str, Any]", job: "Mapping[str, Any]"
+) -> Outcome:
     """Run a job_submit.lua on a job. Raises HookError where it fails."""
-    trial = {"script": script_path, "cluster": cluster, "partitions": dict.fromkeys(partitions, True), "description": job}
+    trial = {"script": script_path, "cluster": cluster, "partitions": partitions, "description": job}
     with open(_DRIVER, encoding="utf-8") as file:
         driver = file.read()
     found = interpreter.evaluate(f"local trial = {literal(trial)}\n{driver}", "trial.lua")

@@ -220,6 +220,13 @@ def test_the_command_tells_what_the_hook_does(sites: Lab) -> None:
     assert said.code == 0, said.err
     planned = next(line for line in said.out.splitlines() if line.startswith("begin_time = "))
     assert planned.split()[2] == str(now(sites) // HOUR * HOUR + DIPS_H["alpha"] * HOUR)
+    assert "partition = " not in said.out
+    moved = sites.run(*tool, "test", "--user", "root", "--", *JOB, user=None, HOME=str(sites.site))
+    assert "partition = short" in moved.out
+    script = sites.site / "off.sh"
+    script.write_text("#!/bin/sh\n#SBATCH -t 120\n#CSBATCH --carbon-off\ntrue\n")
+    off = sites.run(*tool, "test", "--", str(script), user=None, HOME=str(sites.site))
+    assert '"reason":"--carbon-off was given"' in off.out
     left = sites.run(*tool, "test", "--", "--begin=now+1hour", *JOB, user=None, HOME=str(sites.site))
     assert '"reason":"--begin was given"' in left.out
     assert "begin_time" not in left.out
