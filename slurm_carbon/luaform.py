@@ -15,7 +15,7 @@ from slurm_carbon.outlook import RESOURCES, Outlook
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable
     from typing import Any
 
 FORMAT = 1
@@ -106,19 +106,21 @@ def _pairs(counts: "Iterable[tuple[str, int]]") -> "list[str | int]":
     return [item for pair in counts for item in pair]
 
 
-def lua(value: "Any") -> str:
+def plain(text: str) -> str:
+    """A text in quotes; what could end it, or its line, as a question mark: there is no escape in the file."""
+    return '"' + "".join(c if c.isprintable() and c not in '"\\' else "?" for c in text) + '"'
+
+
+def lua(value: "Any", quoted: "Callable[[str], str]" = plain) -> str:
     """A value in Lua's notation; what is None is left out of its table, a set becomes a sorted list."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, int | float):
         return repr(value)
     if isinstance(value, str):
-        return '"' + "".join(c if c.isprintable() and c not in '"\\' else "?" for c in value) + '"'
+        return quoted(value)
     if hasattr(value, "items"):
-        return _table(value)
-    items = sorted(value) if isinstance(value, frozenset) else value
-    return "{" + ",".join(map(lua, items)) + "}"
-
-
-def _table(values: "Mapping[str, Any]") -> str:
-    return "{" + ",".join(f"[{lua(name)}]={lua(item)}" for name, item in values.items() if item is not None) + "}"
+        items = [f"[{lua(name, quoted)}]={lua(item, quoted)}" for name, item in value.items() if item is not None]
+    else:
+        items = [lua(item, quoted) for item in (sorted(value) if isinstance(value, frozenset) else value)]
+    return "{" + ",".join(items) + "}"

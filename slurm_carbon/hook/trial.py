@@ -5,6 +5,7 @@ import os
 from slurm_carbon.hook.install import MODULE, SOURCE
 from slurm_carbon.hook.interpreter import Interpreter
 from slurm_carbon.light import NamedTuple
+from slurm_carbon.luaform import lua
 from slurm_carbon.model import Job, Partition
 
 TYPE_CHECKING = False
@@ -103,14 +104,10 @@ def outlook_age(interpreter: Interpreter, path: str) -> tuple[int, str]:
 
 
 def literal(value: "Any") -> str:
-    """Any value as Lua source, whatever bytes are in its texts; what is None is left out."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, int | float):
-        return repr(value)
-    if isinstance(value, str):
-        plain = (
-            chr(b) if 32 <= b < 127 and b not in b'"\\' else f"\\{b:03d}" for b in value.encode("utf-8", "surrogateescape")
-        )
-        return '"' + "".join(plain) + '"'
-    return "{" + ",".join(f"[{literal(k)}]={literal(v)}" for k, v in value.items() if v is not None) + "}"
+    """A value as Lua source, whatever bytes are in its texts."""
+    return lua(value, _escaped)
+
+
+def _escaped(text: str) -> str:
+    data = text.encode("utf-8", "surrogateescape")
+    return '"' + "".join(chr(b) if 32 <= b < 127 and b not in b'"\\' else f"\\{b:03d}" for b in data) + '"'

@@ -6,11 +6,12 @@ import json
 import os
 import shutil
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import Done, Lab
+from tests.conftest import Done, Lab, start_lab
 
 ROOT = Path(__file__).parents[2]
 MODULE = ROOT / "etc/lua/slurm_carbon.lua"
@@ -91,6 +92,13 @@ def write_zones(lab: Lab, dips_h: dict[str, int]) -> None:
     )
     lab.config.write_text(f'{head}\n[hook]\nmode = "enforce"\nclient_moves = true\n{tables}')
     lab.refresh()
+
+
+def with_hook(installed: Path, name: str, *up: str, version: str, client: bool = True) -> Iterator[Lab]:
+    """Three clusters with the hook in each, on the fake clock; the partition `short` is the better one."""
+    for lab in start_lab(installed, name, "--fake-clock", *up, clusters=THREE, version=version):
+        install_hook(lab, *THREE, client=client)
+        yield lab
 
 
 # submissions

@@ -6,20 +6,19 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.conftest import VERSIONS, Lab, start_lab
+from tests.conftest import VERSIONS, Lab
 from tests.hook.site import (
     DIPS_H,
     HOUR,
     JOB,
     STARTED,
-    THREE,
     epoch,
-    install_hook,
     now,
     record,
     sbatch,
     set_mode,
     starts_as_planned,
+    with_hook,
     write_zones,
 )
 
@@ -28,10 +27,8 @@ pytestmark = pytest.mark.slurm
 
 @pytest.fixture(scope="module", params=VERSIONS)
 def federation(request: pytest.FixtureRequest, installed) -> Iterator[Lab]:
-    """The same as a federation."""
-    for lab in start_lab(installed, "fed", "--fake-clock", "--federation", clusters=THREE, version=request.param):
-        install_hook(lab, *THREE, client=False)
-        yield lab
+    """Three clusters in a federation, with the hook in the slurmctld of each."""
+    yield from with_hook(installed, "fed", "--federation", version=request.param, client=False)
 
 
 def test_a_federation_sends_the_job_where_the_first_hook_says(federation: Lab) -> None:
@@ -58,6 +55,8 @@ def test_a_federation_runs_arrays_and_keeps_to_what_was_chosen(federation: Lab) 
     job = federation.job("alpha", job_id)
     assert (job["Partition"], epoch(federation, job)) == ("short", hour + 6 * HOUR)
     assert job["FedViableSiblings"] == "alpha"
+    hidden = sbatch(federation, "--parsable", *JOB, SBATCH_DEADLINE="now+3hours").out.strip().partition(";")[0]
+    assert record(federation.job("alpha", hidden))["reason"].startswith("--deadline was given")
     of_root = federation.run("sbatch", "--parsable", *JOB, user=None).out.strip().partition(";")[0]
     assert record(federation.job("alpha", of_root))["reason"] == "root's jobs are left alone in a federation"
     array = sbatch(federation, "--parsable", "-a", "1-3", *JOB).out.strip().partition(";")[0]

@@ -9,15 +9,13 @@ from pathlib import Path
 import pytest
 
 from slurm_carbon import marks
-from tests.conftest import VERSIONS, Lab, start_lab
+from tests.conftest import VERSIONS, Lab
 from tests.hook.site import (
     DIPS_H,
     HOUR,
     JOB,
     STARTED,
-    THREE,
     epoch,
-    install_hook,
     now,
     record,
     sbatch,
@@ -25,6 +23,7 @@ from tests.hook.site import (
     started,
     starts_as_planned,
     where,
+    with_hook,
     write_zones,
 )
 
@@ -33,10 +32,8 @@ pytestmark = pytest.mark.slurm
 
 @pytest.fixture(scope="module", params=VERSIONS)
 def clusters(request: pytest.FixtureRequest, installed) -> Iterator[Lab]:
-    """Three clusters with the hook in each, on the fake clock; the partition `short` is the better one."""
-    for lab in start_lab(installed, "hook", "--fake-clock", clusters=THREE, version=request.param):
-        install_hook(lab, *THREE)
-        yield lab
+    """Three clusters with the hook in slurmctld and in sbatch."""
+    yield from with_hook(installed, "hook", version=request.param)
 
 
 @pytest.fixture

@@ -143,16 +143,10 @@ function client.install(settings)
   function slurm_cli_pre_submit(options, offset)
     local code = slurm.SUCCESS
     if site then code = site(options, offset) end
-    if code == nil or code == slurm.SUCCESS then client.quietly(client.on_pre_submit, settings, options, offset) end
+    if code == nil or code == slurm.SUCCESS then pcall(client.on_pre_submit, settings, options, offset) end
     return code
   end
   for _, name in ipairs({"slurm_cli_setup_defaults", "slurm_cli_post_submit"}) do
     if not _G[name] then _G[name] = function() return slurm.SUCCESS end end
   end
-end
-
---- Run a function of ours in a user's command, where trouble is nothing that he could help.
-function client.quietly(what, ...)
-  local ok = pcall(what, ...)
-  return ok
 end

@@ -236,6 +236,10 @@ function hook.asked(get, in_script, wrong, job, owner, o, now)
   return asked
 end
 
+-- sbatch's variables for options that are no fields of a job
+local SHOWN_ELSEWHERE = {SBATCH_DEADLINE = "--deadline", SBATCH_WAIT = "--wait",
+  SBATCH_CLUSTER_CONSTRAINT = "--cluster-constraint"}
+
 --- One submission, as slurmctld describes it.
 function hook.on_submit(settings, description, partitions, submit_uid)
   local script = description.script
@@ -260,6 +264,9 @@ function hook.on_submit(settings, description, partitions, submit_uid)
   local ok, problem = pcall(function()
     units.abroad = (get("TZ") or "") ~= "" and get("TZ") ~= os.getenv("TZ")
     local in_script, words, wrong = wishes.of_script(script:sub(1, M.SCRIPT_BYTES), now)
+    for name, option in pairs(SHOWN_ELSEWHERE) do
+      if get(name) then words[#words + 1] = option end
+    end
     job = jobs.of_description(description, words)
     job.is_copy, job.is_array = is_copy, description.array_inx ~= nil
     if offset and not is_copy then job.fixed = jobs.FIXED_BY["het-job"] end

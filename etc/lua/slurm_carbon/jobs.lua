@@ -10,6 +10,14 @@ local TIED = {"nodelist", "nodefile", "exclude", "bb", "bbf", "cluster-constrain
   "ntasks-per-gpu", "ntasks-per-socket", "ntasks-per-core", "sockets-per-node", "cores-per-socket", "threads-per-core",
   "extra-node-info", "contiguous", "core-spec", "thread-spec", "tmp", "mincpus", "mem-per-gpu", "gpus-per-socket",
   "tres-per-task", "distribution"}
+-- the same as fields of slurmctld
+local TIED_BY_TEXT = {{"req_nodes", "nodelist"}, {"exc_nodes", "exclude"}, {"burst_buffer", "bb"}, {"batch_features", "batch"},
+  {"mcs_label", "mcs-label"}, {"mem_per_tres", "mem-per-gpu"}}
+local TIED_BY_NUMBER = {{"req_switch", "switches"}, {"ntasks_per_socket", "ntasks-per-socket"},
+  {"ntasks_per_core", "ntasks-per-core"}, {"sockets_per_node", "sockets-per-node"}, {"cores_per_socket", "cores-per-socket"},
+  {"threads_per_core", "threads-per-core"}, {"pn_min_tmp_disk", "tmp"}, {"plane_size", "distribution"},
+  {"contiguous", "contiguous"}}
+local HIDDEN = {"deadline", "wait", "cluster-constraint"} -- that are no fields of it
 local FIXED = {
   {"begin", "--begin was given"},
   {"hold", "--hold was given"},
@@ -188,24 +196,19 @@ function jobs.of_description(description, words)
   if description.reservation then fix("reservation") end
   for _, word in ipairs(words) do
     local name = word:match("^%-%-([%w%-]+)") or ({["-W"] = "wait"})[word]
-    for _, full in ipairs({"deadline", "wait", "cluster-constraint"}) do
+    for _, full in ipairs(HIDDEN) do
       if name == full or (name and #name > 3 and full:sub(1, #name) == name) then
         if jobs.FIXED_BY[full] then fix(full) else job.tied = format("--%s was given", full) end
       end
     end
   end
   if description.cron_job == true then job.fixed = "a job of scrontab" end
-  for field, name in pairs({req_nodes = "nodelist", exc_nodes = "exclude", burst_buffer = "bb", batch_features = "batch",
-    mcs_label = "mcs-label"}) do
-    if description[field] then job.tied = format("--%s was given", name) end
+  for _, pair in ipairs(TIED_BY_TEXT) do
+    if job.tied == "" and description[pair[1]] then job.tied = format("--%s was given", pair[2]) end
   end
-  for field, name in pairs({req_switch = "switches", ntasks_per_socket = "ntasks-per-socket", ntasks_per_core = "ntasks-per-core",
-    sockets_per_node = "sockets-per-node", cores_per_socket = "cores-per-socket", threads_per_core = "threads-per-core",
-    pn_min_tmp_disk = "tmp", plane_size = "distribution"}) do
-    if value(description[field]) then job.tied = format("--%s was given", name) end
+  for _, pair in ipairs(TIED_BY_NUMBER) do
+    if job.tied == "" and (value(description[pair[1]]) or 0) ~= 0 then job.tied = format("--%s was given", pair[2]) end
   end
-  if (description.contiguous or 0) ~= 0 then job.tied = "--contiguous was given" end
-  if description.mem_per_tres then job.tied = "--mem-per-gpu was given" end
 
   job.max_nodes = value(description.max_nodes)
   local per_node, num_tasks = value(description.ntasks_per_node) or 0, value(description.num_tasks)
