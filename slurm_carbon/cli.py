@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Sequence
 
-from slurm_carbon import __version__, cli_forecast, cli_hook
+from slurm_carbon import __version__, cli_forecast, cli_hook, cli_reoptimize
 from slurm_carbon.errors import ConfigError, Error, UsageError
 
 
@@ -36,7 +36,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="slurm-carbon", description="Carbon-aware placement of Slurm jobs.")
     parser.add_argument("--version", action="version", version=f"slurm-carbon {__version__}")
     parser.add_argument("--config", metavar="FILE", help="the configuration (default: $SLURM_CARBON_CONFIG, or the site's)")
-    nouns = parser.add_subparsers(required=True, metavar="outlook | forecast | plan | hook | config")
+    nouns = parser.add_subparsers(
+        required=True, metavar="outlook | reoptimize | queue | explain | forecast | plan | hook | config"
+    )
 
     outlook = nouns.add_parser("outlook", help="the published forecast and facts that jobs are placed by")
     verbs = outlook.add_subparsers(required=True, metavar="refresh | show | plot")
@@ -55,6 +57,7 @@ def _parser() -> argparse.ArgumentParser:
 
     cli_forecast.add_to(nouns)
     cli_hook.add_to(nouns)
+    cli_reoptimize.add_to(nouns)
 
     plan = nouns.add_parser("plan", help="place the tasks of a file together over locations and time")
     plan.add_argument("file", metavar="FILE", help="tasks and locations, TOML or JSON: see etc/examples/plan.toml")
@@ -83,8 +86,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _refresh(words: argparse.Namespace) -> int:
     from slurm_carbon import config as configs
-    from slurm_carbon import luaform, refresh
-    from slurm_carbon import outlook as outlooks
+    from slurm_carbon import refresh
     from slurm_carbon.slurm import facts, recorded
     from slurm_carbon.slurm.command import Runner
 
@@ -94,10 +96,7 @@ def _refresh(words: argparse.Namespace) -> int:
         recorded.record(runner, [c for s in config.sites for c in facts.commands(s.name, s.slurm_conf)], words.record_facts)
     outlook, problems = refresh.outlook(config, int(time.time()), runner)
     path = os.environ.get("SLURM_CARBON_OUTLOOK") or config.outlook.file
-    if luaform.is_installed(path):
-        outlook = outlook._replace(hook=config.hook)
-        luaform.publish(outlook, path)
-    outlooks.write(outlook, path)
+    refresh.publish(refresh.with_last_prices(outlook, path), config, path)
     for said in problems + refresh.incomparable(outlook.zones):
         print(f"slurm-carbon: {said}", file=sys.stderr)
     print(f"{path}: {len(outlook.locations)} locations in {len(outlook.zones)} zones, {len(outlook.clusters)} clusters")
@@ -183,7 +182,8 @@ def _plan(words: argparse.Namespace) -> int:
 
 
 def _config_show(words: argparse.Namespace) -> int:
-    from slurm_carbon.config import config_path, load, render
+    from slurm_carbon.config import config_path, load
+    from slurm_carbon.config_text import render
 
     print(render(load(config_path(words.config))), end="")
     return 0
@@ -205,7 +205,7 @@ def _config_check(words: argparse.Namespace) -> int:
 
 
 def _config_init(words: argparse.Namespace) -> int:
-    from slurm_carbon.config import render
+    from slurm_carbon.config_text import render
     from slurm_carbon.propose import propose
     from slurm_carbon.slurm.command import Runner
 

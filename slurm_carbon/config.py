@@ -1,4 +1,4 @@
-"""The site's configuration: one table of keys that reads it, checks it, explains it and prints it."""
+"""The site's configuration: one table of keys that reads it, checks it and explains it; `config_text` prints it."""
 
 import os
 import tomllib
@@ -10,7 +10,6 @@ from slurm_carbon.keys import Key, boolean, check_names, duration, nearest, numb
 from slurm_carbon.model import Power
 from slurm_carbon.outlook import MAX_G_PER_KWH, Source
 from slurm_carbon.policy import Policy
-from slurm_carbon.units import duration_s, duration_text
 
 SITE_FILE = "/etc/slurm_carbon/slurm_carbon.toml"
 OUTLOOK_FILE = "/var/lib/slurm_carbon/outlook.json"
@@ -72,6 +71,24 @@ class Site(NamedTuple):
     places: tuple[Place, ...]
 
 
+class Reoptimize(NamedTuple):
+    """What `slurm-carbon reoptimize` does with jobs that wait, and within what limits."""
+
+    mode: str  # off, observe, advise, enforce
+    jobs: str  # marked, all
+    records: str  # folder of csbatch's submission records; empty: it keeps none
+    ledger: str  # URL
+    margin_s: int
+    min_saving_pct: float
+    min_saving_g: float
+    max_moves: int
+    max_updates: int
+    split_arrays: bool
+    solver_time_s: int
+    keep_s: int
+    reader: str
+
+
 class Config(NamedTuple):
     """The whole configuration, checked."""
 
@@ -83,6 +100,14 @@ class Config(NamedTuple):
     zones: tuple[Zone, ...]
     sites: tuple[Site, ...]
     hook: dict[str, str]
+    reoptimize: Reoptimize
+
+    @property
+    def published(self) -> dict[str, str]:
+        """What csbatch has to know of the reoptimizer; empty where there is none."""
+        if self.reoptimize.mode == "off":
+            return {}
+        return {"mode": self.reoptimize.mode, "records": self.reoptimize.records}
 
 
 def _who(*kinds: str, words: tuple[str, ...] = ()) -> Callable[[Any], tuple[str, ...]]:
@@ -144,6 +169,15 @@ def _modes(value: Any) -> dict[str, str]:
         raise ValueError('a table such as {"user:NAME" = "off", "account:NAME" = "enforce"}') from None
 
 
+def _count(low: int, high: int) -> Callable[[Any], int]:
+    def read(value: Any) -> int:
+        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+            raise ValueError(f"a whole number from {low} to {high}")
+        return value
+
+    return read
+
+
 # the keys
 
 SOURCES = (
@@ -179,6 +213,26 @@ HOOK = (
     Key("client_moves", boolean, False,
         "Whether sbatch itself offers jobs to other clusters, as by -M; it then fails while slurmdbd is down."),
     Key("modes", _modes, {}, 'Others for some: {"user:NAME" = "enforce", "account:NAME" = ..., "qos:NAME", "partition:NAME"}.'),
+)  # fmt: skip
+REOPTIMIZE = (
+    Key("mode", one_of(*_MODES), "off",
+        "observe: plan, publish prices, write down what would be moved; advise: show it to the owners, too; enforce: do it."),
+    Key("jobs", one_of("marked", "all"), "marked",
+        "marked: those that csbatch or the hook has planned; all: those of plain sbatch, too, within `max_delay` of [policy]."),
+    Key("records", string, "~/.local/state/slurm_carbon/submissions",
+        "Where csbatch keeps, for its owner only, what moving a job to another cluster needs (%u: user). Empty: nowhere."),
+    Key("ledger", string, "", "The database, as an SQLAlchemy URL. Empty: SQLite, `ledger/ledger.sqlite` beside the outlook."),
+    Key("margin", duration, "10m", "Jobs that start sooner than this are left alone: at least the time between two runs."),
+    Key("min_saving_pct", number(0, 100), 3.0,
+        "A move that is expected to save less of a job's emissions, in percent, is not made."),
+    Key("min_saving_g", number(0, 1e9), 1.0, "The same in g CO2e."),
+    Key("max_moves", _count(0, 1000), 6, "How often a job is moved at most."),
+    Key("max_updates", _count(1, 1_000_000), 2000, "How many jobs one run moves at most."),
+    Key("split_arrays", boolean, False, "Whether the tasks of an array may be given different starts."),
+    Key("solver_time", duration, "20s", "How long one run may improve its plan."),
+    Key("keep", duration, "400d", "How long the ledger keeps jobs that have ended."),
+    Key("reader", one_of("auto", "squeue", "pyslurm"), "squeue",
+        "How queues are read. auto: by pyslurm where it is there and matches Slurm's version."),
 )  # fmt: skip
 FORECASTS = (
     Key("directory", string, "", "Where answers, history and models are kept. Empty: `forecasts` beside the outlook."),
@@ -245,10 +299,11 @@ def load(path: str) -> Config:
 def parse(raw: Mapping[str, Any], source: Source) -> Config:
     """The configuration in the tables of a TOML file. Raises ConfigError."""
     where = f"configuration {source.path}"
-    check_names(raw, ("policy", "outlook", "hook", "forecasts", "sources", "power", "zones", "clusters"), where)
+    check_names(raw, ("policy", "outlook", "hook", "reoptimize", "forecasts", "sources", "power", "zones", "clusters"), where)
     policy = section(raw.get("policy", {}), POLICY, f"{where}: [policy]")
     outlook = section(raw.get("outlook", {}), OUTLOOK, f"{where}: [outlook]")
     hook = section(raw.get("hook", {}), HOOK, f"{where}: [hook]")
+    again = section(raw.get("reoptimize", {}), REOPTIMIZE, f"{where}: [reoptimize]")
     forecasts = section(raw.get("forecasts", {}), FORECASTS, f"{where}: [forecasts]")
     power = section(raw.get("power", {}), POWER, f"{where}: [power]")
     check_names(raw.get("sources", {}), (*SOURCES, "weather"), f"{where}: [sources]")
@@ -284,7 +339,26 @@ def parse(raw: Mapping[str, Any], source: Source) -> Config:
         tuple(zones),
         tuple(sites),
         {"mode": hook["mode"], "client_moves": "yes" if hook["client_moves"] else "no", **hook["modes"]},
+        _reoptimize(again, outlook["file"], f"{where}: [reoptimize]"),
     )
+
+
+REOPTIMIZE_TIMES = ("margin", "solver_time", "keep")
+
+
+def _reoptimize(values: Mapping[str, Any], outlook_file: str, where: str) -> Reoptimize:
+    """Raises ConfigError for what cannot work."""
+    if values["solver_time"] < 1:
+        raise ConfigError(f"{where}: solver_time must be at least 1s")
+    if values["records"] and not values["records"].startswith(("~/", "/")):
+        raise ConfigError(f"{where}: records = {values['records']!r}: must begin with / or ~/")
+    named = {name + "_s" if name in REOPTIMIZE_TIMES else name: value for name, value in values.items()}
+    return Reoptimize(**{**named, "ledger": values["ledger"] or default_ledger(outlook_file)})
+
+
+def default_ledger(outlook_file: str) -> str:
+    """The ledger if nothing else is said: a file that only its owner may read, in a folder beside the outlook."""
+    return "sqlite:///" + os.path.join(os.path.dirname(os.path.abspath(outlook_file)), "ledger", "ledger.sqlite")
 
 
 def default_directory(outlook_file: str) -> str:
@@ -306,83 +380,3 @@ def _site(name: str, table: Mapping[str, Any], power: Mapping[str, float], zones
             )
         places.append(Place(partition, place["zone"], Power(*(place[key] for key in Power._fields))))
     return Site(name, values["slurm_conf"], values["filesystem"], tuple(places))
-
-
-# printing
-
-
-def render(config: Config) -> str:
-    """The whole configuration as TOML, every key with its meaning: a file that reads back to the same configuration."""
-    policy = dict(config.policy._asdict())
-    policy |= {name: _short(policy[name + "_s"]) for name in ("max_delay", "max_delay_limit")}
-    outlook = dict(config.outlook._asdict())
-    outlook |= {name: _short(outlook[name + "_s"]) for name in ("max_age", "horizon", "slot")}
-    lines = ["# Configuration of slurm-carbon: slurm_carbon.toml(5). Check it with `slurm-carbon config check`.", ""]
-    lines += ["# What is allowed, and what is worth it.", "[policy]", *_render(POLICY, policy)]
-    lines += ["# The file that csbatch and the hook decide by.", "[outlook]", *_render(OUTLOOK, outlook)]
-    hook = {"mode": config.hook["mode"], "client_moves": config.hook["client_moves"] == "yes"}
-    hook["modes"] = {who: mode for who, mode in config.hook.items() if who not in hook}
-    lines += [
-        "# What the submit hook does with the jobs of plain sbatch, once installed.",
-        "[hook]",
-        *_render(HOOK, hook),
-    ]
-    kept = {"max_age": _short(config.forecasts.max_age_s), "directory": config.forecasts.directory}
-    if kept["directory"] == default_directory(config.outlook.file):
-        kept["directory"] = ""
-    lines += ["# What the sources of carbon intensity say, and how long it is kept.", "[forecasts]", *_render(FORECASTS, kept)]
-    if config.feeds:
-        lines += ["# The services: keys and addresses."]
-    for order, feed in enumerate(config.feeds):
-        lines += [f"[sources.{feed.name}]", *_render(FEED, feed._asdict(), comments=order == 0)]
-    lines += ["# What hardware draws. Clusters and partitions may say otherwise, with the same keys.", "[power]"]
-    lines += _render(POWER, {key.name: key.default for key in POWER})
-    lines += ["# Zones of the electricity grid, by the names that Electricity Maps uses."]
-    for order, zone in enumerate(config.zones):
-        lines += [f"[zones.{_bare(zone.name)}]", *_render(ZONE, zone._asdict(), comments=order == 0)]
-    lines += ["# Clusters by their ClusterName, and the partitions that jobs may be placed in: no other is ever used."]
-    for order, site in enumerate(config.sites):
-        zone_name = site.places[0].zone if site.places else ""
-        values = {"zone": zone_name, "slurm_conf": site.slurm_conf, "filesystem": site.filesystem}
-        lines += [f"[clusters.{_bare(site.name)}]", *_render(CLUSTER, values, comments=order == 0)]
-        for place in site.places:
-            lines += [f"[clusters.{_bare(site.name)}.partitions.{_bare(place.partition)}]"]
-            if place.zone != zone_name:
-                lines += [f"zone = {_toml(place.zone)}"]
-            defaults = {key.name: key.default for key in POWER}
-            changed = {key: value for key, value in place.power._asdict().items() if value != defaults[key]}
-            lines += [f"{key} = {_toml(value)}" for key, value in sorted(changed.items())] + [""]
-    return "\n".join(lines).rstrip() + "\n"
-
-
-def _render(keys: tuple[Key, ...], values: Mapping[str, Any], comments: bool = True) -> list[str]:
-    lines = []
-    for key in keys:
-        if comments:
-            default = "" if key.default == "" else f" Default: {_toml(key.default)}"
-            lines.append(f"# {key.text}{default}")
-        if comments or _toml(values[key.name]) != _toml(key.default):
-            lines.append(f"{key.name} = {_toml(values[key.name])}")
-    return [*lines, ""]
-
-
-def _short(seconds: int) -> str:
-    text = duration_text(seconds).replace(" min", "m").replace(" ", "")
-    return text if duration_s(text) == seconds else f"{seconds}s"
-
-
-def _bare(name: str) -> str:
-    plain = name.replace("-", "").replace("_", "")
-    return name if plain.isalnum() and plain.isascii() else _toml(name)
-
-
-def _toml(value: Any) -> str:
-    import json
-
-    if isinstance(value, dict):
-        return "{" + ", ".join(f"{_bare(name)} = {_toml(item)}" for name, item in value.items()) + "}"
-    if isinstance(value, tuple | list):
-        return "[" + ", ".join(_toml(item) for item in value) + "]"
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else f"{value:.12g}"

@@ -75,7 +75,7 @@ def _submit(words: list[str], runner: Runner) -> int:
 
     if ":" in options:
         parsed.options["het-job"] = "set"
-    from slurm_carbon.submission import command_line, decided, job_of, wishes_of
+    from slurm_carbon.submission import allowed, command_line, decided, job_of, note_of, owner_of, recorded, wishes_of
 
     wishes, habits = wishes_of(given, parsed, now)
     if wishes.dry_run or wants_words():
@@ -96,8 +96,9 @@ def _submit(words: list[str], runner: Runner) -> int:
                 wishes = wishes._replace(locations=None)
                 if wishes.dry_run or wants_words():
                     say(f"passed over: locations in your config.toml: {problem}")
-        job = job_of(parsed)
-        decision = decided(job, parsed.cluster, options, script, wishes, outlook, now, sbatch, runner, places)
+        job, owner = job_of(parsed), owner_of(outlook)
+        wishes = allowed(wishes, job, owner, outlook)
+        decision = decided(job, owner, parsed.cluster, options, script, wishes, outlook, now, sbatch, runner, places)
     except UsageError:
         raise
     except Error as error:
@@ -107,8 +108,16 @@ def _submit(words: list[str], runner: Runner) -> int:
         if wishes.off:
             return become_sbatch(options + script)
         return plainly(options + script, str(error))
-    values = parsed.options.values()
-    argv = command_line(decision, sbatch or "sbatch", options, script, job, outlook, values)
+    if outlook.hook:  # the word of this csbatch, for this submission: a job that inherits it has another number
+        os.environ["SLURM_CARBON_DECIDED"] = os.environ.get("SLURM_JOB_ID", "0")
+    note = note_of(decision, wishes, parsed, outlook)
+    if note and not isinstance(note, str) and not wishes.dry_run:
+        try:
+            note = recorded(note, job, parsed, options, script, outlook, now, places)
+        except (Error, OSError) as error:
+            if wishes.verbose or wants_words():
+                say(f"no record is kept, so it stays on its cluster from now on: {error}")
+    argv = command_line(decision, sbatch or "sbatch", options, script, job, outlook, parsed.options.values(), note)
     return _carry_out(decision, argv, wishes, outlook, now)
 
 
@@ -195,8 +204,6 @@ def _outlook(now: int) -> "Outlook | Error":
 
 def _carry_out(decision: "Decision", argv: list[str], wishes: "Wishes", outlook: "Outlook", now: int) -> int:
     said = wishes.verbose or wishes.explain or wants_words()
-    if outlook.hook:  # the word of this csbatch, for this submission: a job that inherits it has another number
-        os.environ["SLURM_CARBON_DECIDED"] = os.environ.get("SLURM_JOB_ID", "0")
     if not said and not wishes.dry_run:
         return become_sbatch(argv[1:])
     from slurm_carbon import narrate

@@ -7,6 +7,8 @@
     ├── ForecastError      a provider had no usable series for a zone
     ├── PlanError          a problem that no plan can be made from: numbers missing, not finite or of the wrong shape
     ├── HookError          the submit hook cannot be installed, checked or tried
+    ├── LedgerError        the ledger cannot be opened, read or written: says what is the matter and what to do
+    ├── RecordError        the record of a submission cannot be kept, or must not be used: says what is wrong with it
     └── CommandError       a Slurm command could not be run, took too long, or failed
 
 `csbatch` lets a UsageError through to the user and answers every other failure with a plain submission.
@@ -39,6 +41,14 @@ class PlanError(Error):
 
 class HookError(Error):
     """What is in the way of the submit hook."""
+
+
+class LedgerError(Error):
+    """The ledger could not be opened, read or written: nothing of that call is kept, unless the text says that is not known."""
+
+
+class RecordError(Error):
+    """A submission record that could not be kept or is not sound: its job stays on its cluster."""
 
 
 class CommandError(Error):

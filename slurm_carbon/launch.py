@@ -162,7 +162,7 @@ def restore_environment(descriptor: int) -> None:
     if not lines:
         with open("/proc/self/environ", "rb") as file:
             lines = [line.replace(b"\\", b"\\\\") for line in file.read().split(b"\0")]
-    original = dict(_unescaped(line).split(b"=", 1) for line in lines if b"=" in line[1:])
+    original = dict(_unescaped(line).split(b"=", 1) for line in lines if line.find(b"=") > 0)
     if not original:
         return
     for name in [name for name in os.environb if name not in original]:

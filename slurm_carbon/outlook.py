@@ -2,12 +2,13 @@
 
 It holds what the sources expect of each zone's electricity, what Slurm says of the clusters, and the site's policy, so
 that placing a job reads one file and asks nobody. It is written whole and renamed into place, and trusted only when it
-is complete, in range, and neither stale nor from the future. Format 3, all times in epoch seconds:
+is complete, in range, and neither stale nor from the future. Format 4, all times in epoch seconds:
 
-    {"format": 3, "generated": T, "max_age_s": ..., "config": {"path": ..., "mtime_ns": ..., "size": ...},
+    {"format": 4, "generated": T, "max_age_s": ..., "config": {"path": ..., "mtime_ns": ..., "size": ...},
      "policy": {...}, "clusters": {NAME: {...}}, "partitions": [...], "locations": [...],
      "zones": {ZONE: {"start": T, "slot_s": 3600, "mean_g_per_kwh": [...], "source": ..., ...}},
-     "prices_g_per_h": {LOCATION: {"cores": [...]}}, "priced": T, "names": [...], "hook": {"mode": ...}}
+     "prices_g_per_h": {LOCATION: {"cores": [...]}}, "priced": T, "names": [...], "hook": {"mode": ...},
+     "reoptimize": {"mode": ..., "records": ...}}
 
 A price is the congestion price of one unit of a resource for an hour, one value a slot of the location's zone, from the
 joint plan that was solved at `priced`; a location without one has room. `place.still_due` says what is left of it later.
@@ -27,7 +28,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-FORMAT = 3
+FORMAT = 4
 CLOCK_SKEW_S = 300  # how far ahead the clock of the machine that wrote it may be
 MAX_BYTES = 16 << 20
 MAX_G_PER_KWH = 5000.0  # oil at its worst is under 1200
@@ -59,6 +60,7 @@ class Outlook(NamedTuple):
     priced_epoch_s: int = 0  # when the plan was solved that the prices come from
     names: tuple[str, ...] = ()  # all that --carbon-locations may say, also of what does not answer at the moment
     hook: dict[str, str] = {}  # noqa: RUF012  # what the submit hook does: "mode", and by "user:NAME" and the like
+    reoptimize: dict[str, str] = {}  # noqa: RUF012  # "mode" and "records", where waiting jobs are planned again
 
     def location(self, cluster: str, partition: str) -> Location | None:
         """The location of a partition, if the site has made it one."""
@@ -154,6 +156,7 @@ def encode(outlook: Outlook) -> Json:
         "priced": outlook.priced_epoch_s,
         "names": outlook.names,
         "hook": outlook.hook,
+        "reoptimize": outlook.reoptimize,
     }
 
 
@@ -189,6 +192,7 @@ def decode(raw: Json) -> Outlook:
         _seconds(raw["priced"]),
         tuple(map(str, raw["names"])),
         {str(who): str(mode) for who, mode in raw["hook"].items()},
+        {str(name): str(value) for name, value in raw["reoptimize"].items()},
     )
 
 

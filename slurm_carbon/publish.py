@@ -75,4 +75,5 @@ def assemble(
         {},
         0,
         tuple(sorted({n for s in config.sites for p in s.places for n in (s.name, f"{s.name}/{p.partition}", p.zone)})),
+        reoptimize=config.published,
     )

@@ -4,9 +4,10 @@ import os
 import time
 from collections.abc import Mapping
 
+from slurm_carbon import luaform
 from slurm_carbon import outlook as outlooks
 from slurm_carbon.config import Config
-from slurm_carbon.errors import ForecastError
+from slurm_carbon.errors import ForecastError, OutlookError
 from slurm_carbon.forecast import chain
 from slurm_carbon.forecast.http import Web
 from slurm_carbon.forecast.store import Store
@@ -49,6 +50,32 @@ def intensities(
         except (ValueError, TypeError) as error:
             problems.append(f"zone {name}: {error}: it is left out")
     return sound
+
+
+def publish(outlook: Outlook, config: Config, path: str) -> None:
+    """Write the outlook where csbatch reads it and, if the hook is installed, where that does. Raises OutlookError."""
+    if luaform.is_installed(path):
+        outlook = outlook._replace(hook=config.hook)
+        luaform.publish(outlook, path)
+    outlooks.write(outlook, path)
+
+
+def with_last_prices(outlook: Outlook, path: str) -> Outlook:
+    """The outlook with the congestion prices of the one that is published, as long as that one may be used.
+
+    They come from the last plan of all waiting jobs: a refresh between two of those must not take them away.
+    """
+    try:
+        last = outlooks.read(path, outlook.generated_epoch_s)
+    except OutlookError:
+        return outlook
+    grids = list(last.zones.values())
+    if not last.prices_g_per_h or outlook.generated_epoch_s - last.priced_epoch_s > outlook.max_age_s:
+        return outlook
+    start, slot_s = grids[0].start_epoch_s, grids[0].slot_s
+    if any((grid.start_epoch_s, grid.slot_s) != (start, slot_s) for grid in grids):
+        return outlook
+    return outlooks.with_prices(outlook, last.prices_g_per_h, start, slot_s, last.priced_epoch_s)
 
 
 def incomparable(zones: Mapping[str, Intensity]) -> list[str]:

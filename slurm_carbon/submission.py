@@ -5,9 +5,9 @@ csbatch imports this while sbatch parses.
 
 import os
 
-from slurm_carbon import marks
+from slurm_carbon import kept, marks
 from slurm_carbon.decide import decide
-from slurm_carbon.errors import CommandError, Error
+from slurm_carbon.errors import CommandError, Error, RecordError
 from slurm_carbon.launch import say, wants_words
 from slurm_carbon.model import Decision, Job, Owner, Wishes
 from slurm_carbon.outlook import Outlook
@@ -23,6 +23,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from slurm_carbon.marks import Mark
     from slurm_carbon.own import Given
 
 CHECK_TIMEOUT_S = 5.0
@@ -54,15 +55,19 @@ def job_of(parsed: Parsed) -> Job:
         raise CommandError(f"an option of sbatch has a form that is not known here ({error})") from None
 
 
+def allowed(wishes: Wishes, job: Job, owner: Owner, outlook: Outlook) -> Wishes:
+    """The wishes, as far as the site lets him have them."""
+    if not wishes.off or may_opt_out(outlook.policy, owner, job.account):
+        return wishes
+    say("the site does not let you opt out: --carbon-off has no effect")
+    return wishes._replace(off=None)
+
+
 def decided(
-    job: Job, home_cluster: str, options: list[str], script: list[str], wishes: Wishes, outlook: Outlook, now: int,
-    sbatch: str | None, runner: Runner, places: dict[int, int],
+    job: Job, owner: Owner, home_cluster: str, options: list[str], script: list[str], wishes: Wishes, outlook: Outlook,
+    now: int, sbatch: str | None, runner: Runner, places: dict[int, int],
 ) -> Decision:  # fmt: skip
     """What to do with the job, checked with the controller of the place it would go to."""
-    owner = _owner(outlook)
-    if wishes.off and not may_opt_out(outlook.policy, owner, job.account):
-        say("the site does not let you opt out: --carbon-off has no effect")
-        wishes = wishes._replace(off=None)
     ruled_out: dict[str, str] = {}
     for _ in range(CHECKS):
         decision = decide(job, owner, wishes, outlook, home_cluster, now, ruled_out)
@@ -80,7 +85,7 @@ def decided(
     return decide(job, owner, wishes, outlook, home_cluster, now, ruled_out)
 
 
-def _owner(outlook: Outlook) -> Owner:
+def owner_of(outlook: Outlook) -> Owner:
     """Who submits, asked of the system only as far as some rule depends on it."""
     groups: frozenset[str] = frozenset()
     if any(p.allow_groups is not None for p in outlook.partitions.values()):
@@ -160,16 +165,15 @@ def command_line(
     job: Job,
     outlook: Outlook,
     values: "Iterable[str]" = (),
+    note: "Mark | str | None" = None,
 ) -> list[str]:
-    """The sbatch command that carries a decision out.
+    """The sbatch command that carries a decision out, with a note in the comment behind his text.
 
     Our flags stand before the user's, so that his own count; only the comment, which has his text in it, comes after.
     """
-    if decision.chosen is None:
-        return [sbatch, *options, *script]
-    front = [f"--begin={begin_flag(decision.chosen.start_epoch_s)}"] if decision.delay_s > 0 else []
+    front = [f"--begin={begin_flag(decision.chosen.start_epoch_s)}"] if decision.chosen and decision.delay_s > 0 else []
     front += _place_flags(decision, job, outlook)
-    comment = marks.append(job.comment, marks.of_decision(decision))
+    comment = marks.append(job.comment, note) if note else None
     if comment and job.comment is None:
         front.append(f"--comment={comment}")
     elif comment:
@@ -178,9 +182,45 @@ def command_line(
     return [sbatch, *front, *options, *script]
 
 
+def note_of(decision: Decision, wishes: Wishes, parsed: Parsed, outlook: Outlook) -> "Mark | str | None":
+    """What is to be read in the job's comment of this decision, or of its owner's word to leave it alone."""
+    if outlook.reoptimize and wishes.off and "het-job" not in parsed.options:
+        return marks.OFF
+    return marks.of_decision(decision, outlook)
+
+
 def ends_in_terminator(options: list[str], *values: str) -> bool:
     """Whether the last word is the `--` before a script: behind it, an option of ours would be the script.
 
     It can also be the value of the option before it, as in `-J --`, if some option has that value.
     """
     return options[-1:] == ["--"] and options.count("--") > values.count("--")
+
+
+# the record
+
+
+def recorded(
+    mark: "Mark", job: Job, parsed: Parsed, options: list[str], script: list[str], outlook: Outlook, now: int,
+    places: dict[int, int],
+) -> "Mark":  # fmt: skip
+    """The mark with the id of the record that is now kept; without one where none is of use.
+
+    It is of use to a job that may run on several clusters. Raises RecordError where it cannot be kept.
+    """
+    folder = outlook.reoptimize.get("records", "")
+    clusters = {name.partition("/")[0] for name in (mark.location, *mark.locations)}
+    if not folder or len(clusters) == 1:
+        return mark
+    if "export-file" in parsed.options:
+        raise RecordError("--export-file was given")
+    marked = mark._replace(id=kept.new_id())
+    if not (marks.append(job.comment, marked) or "").endswith(marks.write(marked)):
+        raise RecordError("its comment has no room for all of the mark")
+    path = kept.path_of(folder, os.geteuid(), marked.id)
+    last = len(options) - ends_in_terminator(options, *parsed.options.values())
+    submission = kept.of_this(
+        marked.id, parsed.cluster, now, options[:last], script, script_text.whole(parsed, places, kept.MAX_BYTES + 1)
+    )
+    kept.write(path, submission, now)
+    return marked

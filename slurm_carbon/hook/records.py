@@ -8,11 +8,14 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 
 from slurm_carbon.errors import CommandError
-from slurm_carbon.light import NamedTuple
+from slurm_carbon.light import NamedTuple, json_loads
 from slurm_carbon.slurm.command import Command, Runner
 from slurm_carbon.units import printable
 
 TIMEOUT_S = 30.0
+MAX_BYTES = 64 << 10
+MODES = ("enforce", "advise", "observe")
+_LOCATIONS = 1024  # that one record names at most
 
 
 class Record(NamedTuple):
@@ -23,6 +26,97 @@ class Record(NamedTuple):
     decided_epoch_s: int
     outlook_epoch_s: int
     outcome: str
+
+
+class HookRecord(NamedTuple):
+    """All that the hook wrote down about one job, checked. Masses in g CO2e, energy of the whole run with PUE.
+
+    Of a job that it left alone without looking for a place it has the reason, and no `home`, places or figures.
+    """
+
+    mode: str  # enforce, advise, observe: only by the first was anything set
+    decided_epoch_s: int
+    reason: str  # why it is left as it is; empty where something is changed
+    home: str = ""  # CLUSTER/PARTITION where plain sbatch would have run it
+    baseline_g: float = 0.0  # at once, at home
+    latest_epoch_s: int = 0
+    at: str | None = None  # None: left where and when it was
+    begin_epoch_s: int | None = None
+    emissions_g: float = 0.0  # as decided: those of the baseline where nothing is changed
+    energy_kwh: float = 0.0
+    run_time_s: int = 0
+    power_w: float = 0.0
+    locations: tuple[str, ...] = ()  # where it may run, `home` among them
+    source: str = ""  # of the intensity
+    issued_epoch_s: int = 0  # when that was forecast
+
+
+def of_job(admin_comment: str) -> HookRecord | None:
+    """The hook's record in a job's admin_comment; None for anything that is not one, whole and in range."""
+    if not admin_comment.startswith('{"slurm_carbon":') or len(admin_comment) > MAX_BYTES:
+        return None
+    try:
+        raw = json_loads(admin_comment)
+        if raw["mode"] not in MODES:
+            return None
+        record = HookRecord(raw["mode"], _whole(raw["decided"]), _text(raw["reason"]))
+        if "home" not in raw:
+            return record
+        baseline_g = _amount(raw["baseline_g"])
+        changed = "at" in raw or "begin" in raw
+        home = _place(raw["home"])
+        if len(raw.get("in", ())) > _LOCATIONS:
+            return None
+        return record._replace(
+            home=home,
+            baseline_g=baseline_g,
+            latest_epoch_s=_whole(raw["latest"]),
+            at=_place(raw["at"]) if changed else None,
+            begin_epoch_s=_whole(raw["begin"]) if changed else None,
+            emissions_g=_amount(raw["emissions_g"]) if changed else baseline_g,
+            energy_kwh=_amount(raw["energy_kwh"]),
+            run_time_s=_whole(raw["run_time_s"]),
+            power_w=_amount(raw["power_w"]),
+            locations=tuple(map(_place, _list(raw["in"]))) if "in" in raw else (home,),
+            source=_text(raw["source"]),
+            issued_epoch_s=_whole(raw["issued"]),
+        )
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+
+
+def _whole(value: object) -> int:
+    if type(value) is not int or not 0 <= value < 1 << 40:
+        raise ValueError("no number of seconds")
+    return value
+
+
+def _amount(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1e15:
+        raise ValueError("no amount")
+    return float(value)
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str) or len(value) > 2000:
+        raise ValueError("no text")
+    return value
+
+
+def _place(value: object) -> str:
+    cluster, slash, partition = _text(value).partition("/")
+    if not (cluster and slash and partition) or not (cluster + partition).isprintable():
+        raise ValueError("no location")
+    return f"{cluster}/{partition}"
+
+
+def _list(value: object) -> list[object]:
+    if not isinstance(value, list):
+        raise TypeError("no list")
+    return value
+
+
+# what many of them say together
 
 
 def commands(cluster: str, slurm_conf: str) -> list[Command]:

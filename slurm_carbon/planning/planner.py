@@ -10,7 +10,7 @@ from slurm_carbon.planning import rules
 from slurm_carbon.planning.board import Board, Items, State
 from slurm_carbon.planning.columns import Multipliers, Tables
 from slurm_carbon.planning.prices import SEARCHED, Dual, sampled, solve
-from slurm_carbon.planning.problem import Floats, Plan, Problem, Verdict, check
+from slurm_carbon.planning.problem import Floats, Ints, Plan, Problem, Verdict, check
 from slurm_carbon.planning.rounding import Improver, dive
 
 DIVING = 0.5  # share of the time for dives; the rest improves the best of them
@@ -23,6 +23,7 @@ SMOOTHED = 0.04  # in a dive; prices that are less smooth follow each job too fa
 # how a dive differs from the first: times more rounds, times more evaluations, times smoother, noise
 KINDS = ((1, 1, 1, 0.0), (1, 1, 1.5, 0.0), (1, 1, 0.75, 0.0), (1, 2, 1, 0.0), (1, 1, 1, 0.003))
 DIVES = 3  # without a limit of time
+MENDING = 1.3  # times the limit: so long those who were left out by a dive may be given places one by one
 PLACING_S = 15e-6  # that an item takes to be placed
 SETUP, SLOWER = 12, 0.76  # a round of a dive costs so many evaluations more, each so much of one of the first climb
 IMPROVED = 30_000  # items: of more than that, single steps change too little to be worth it
@@ -82,9 +83,11 @@ class Planner:
     def __init__(
         self, problem: Problem, limit_s: float | None = None, *, by: Multipliers | None = None, seed: int = 0,
         exact: bool = True, watch: Callable[[Progress], None] | None = None, clock: Callable[[], float] = time.monotonic,
+        sure: tuple[Ints, Ints] | None = None,
     ) -> None:  # fmt: skip
         self.problem, self.limit_s, self.seed, self.watch, self.clock = problem, limit_s, seed, watch, clock
         self.exact = exact  # branch and bound, where there are few columns
+        self.sure = sure  # [J] location and start of a plan that has a place for every job, if one is known
         self.began = clock()
         self.stop = False
         self.tables = Tables(problem)
@@ -114,6 +117,10 @@ class Planner:
     def over(self) -> bool:
         """Whether it is time to end."""
         return self.stop or self.left() <= 0
+
+    def _much_over(self) -> bool:
+        """Whether even what is left to be mended has to be left."""
+        return self.stop or self.left(MENDING) <= 0
 
     def _note(self, doing: str, said: str = "") -> None:
         if said:
@@ -168,7 +175,7 @@ class Planner:
             if absent:
                 improver = Improver(board, random)
                 absent = improver.rescue(absent, self.over)
-                absent = improver.fall_back(absent, self._sure(board)) if absent else []
+                absent = improver.fall_back(absent, self._sure(board), self._much_over) if absent else []
             for item in absent:
                 if (found := board.soonest(item)) is not None:
                     board.put(item, *found)
@@ -201,7 +208,10 @@ class Planner:
         return number >= DIVES if self.limit_s is None else self.left(DIVING) < longest_s * 0.7
 
     def _sure(self, board: Board) -> State:
-        """Run at once, which has a place for every job if the windows were made for it."""
+        """A plan that has a place for every job: the one that is known, or to run at once, if the windows were made for it."""
+        if self.at_once is None and self.sure is not None:
+            place, start = (part[board.items.job] for part in self.sure)
+            self.at_once = np.where(start < self.tables.slots, place, -1), start
         if self.at_once is None:
             alone = Board(self.tables, board.items, self.first)
             rules.run_at_once(alone)

@@ -119,16 +119,20 @@ class Improver:
         board.restore(best[2])
         return best[1]
 
-    def fall_back(self, absent: list[int], sure: State) -> list[int]:
+    def fall_back(self, absent: list[int], sure: State, stop: Stop = lambda: False) -> list[int]:
         """Give items that found no room the place that a sure plan gives them, and whoever is there the next best one.
 
-        Nobody is left out whom the sure plan has in time: at the worst, all end up where that has them. Returns the others.
+        Nobody is left out whom the sure plan has in time: at the worst, all end up where that has them, and at once if
+        there is no time for more. Returns the others.
         """
         board = self.board
         place, start = sure
         fixed = np.zeros(len(board.items), dtype=bool)
         lost: list[int] = []
         while absent:
+            if stop():
+                board.restore((np.where(start <= board.latest, place, -1), start))
+                return np.flatnonzero(board.location < 0).tolist()
             item = absent.pop()
             if board.place(item):
                 self._note(item)

@@ -61,12 +61,12 @@ def parse(
         raise CommandError(f"asked cluster {cluster}, and {name or 'nobody'} answered: check its slurm_conf")
     port = int(values.get("SlurmctldPort", "6817").split("-")[0])
     controllers = tuple((_host(v), port) for k, v in values.items() if k.startswith("SlurmctldHost["))
-    licenses = tuple((row["LicenseName"], int(row.get("Total", "0"))) for row in _rows(lic) if "LicenseName" in row)
-    nodes = list(_rows(node))
+    licenses = tuple((row["LicenseName"], int(row.get("Total", "0"))) for row in rows(lic) if "LicenseName" in row)
+    nodes = list(rows(node))
     return Facts(
         Cluster(cluster, filesystem, slurm_conf, controllers, licenses, _federation(federation)),
         values.get("SLURM_VERSION", ""),
-        tuple(_partition(cluster, row, nodes, values) for row in _rows(partition) if "PartitionName" in row),
+        tuple(_partition(cluster, row, nodes, values) for row in rows(partition) if "PartitionName" in row),
     )
 
 
@@ -78,11 +78,14 @@ def settings(text: str) -> Iterator[tuple[str, str]]:
             yield name.strip(), value.strip()
 
 
-def _rows(text: str) -> Iterator[dict[str, str]]:
-    """Each line of `scontrol show -o` as its fields. A value with blanks is cut there: we need none of those."""
-    for line in text.splitlines():
+def rows(text: str) -> Iterator[dict[str, str]]:
+    """Each line of `scontrol show -o` as its fields. A value with blanks is cut there: we need none of those.
+
+    The first of two with one name counts: the reason why a node is down stands at the end, and may say `State=IDLE`.
+    """
+    for line in text.split("\n"):  # what else splitlines() would split at may stand in such a reason
         if "=" in line:
-            yield dict(word.split("=", 1) for word in line.split() if "=" in word)
+            yield dict(word.split("=", 1) for word in reversed(line.split()) if "=" in word)
 
 
 def _federation(text: str) -> str:
@@ -115,7 +118,7 @@ def _partition(cluster: str, row: dict[str, str], nodes: Iterable[dict[str, str]
     per_cpu, per_node = _default_memory(row)
     if per_cpu is per_node is None:
         per_cpu, per_node = _default_memory(config)
-    shapes = Counter(_shape(node) for node in nodes if name in node.get("Partitions", "").split(",") and _in_service(node))
+    shapes = Counter(_shape(node) for node in nodes if name in node.get("Partitions", "").split(",") and in_service(node))
     return Partition(
         name=name,
         cluster=cluster,
@@ -144,7 +147,8 @@ def _default_memory(values: Mapping[str, str]) -> tuple[int | None, int | None]:
     return _limit(values.get("DefMemPerCPU", "")), _limit(values.get("DefMemPerNode", ""))
 
 
-def _in_service(node: dict[str, str]) -> bool:
+def in_service(node: dict[str, str]) -> bool:
+    """Whether a node runs jobs, or would if it were woken."""
     state = node.get("State", "DOWN")  # IDLE, MIXED+DRAIN, DOWN*: an asterisk says that the node does not answer
     return "*" not in state and _OUT_OF_SERVICE.isdisjoint(state.split("+"))
 

@@ -93,3 +93,17 @@ def lines(parsed: "Parsed") -> "Iterator[bytes]":
     with open(descriptor, "rb") as file:
         while line := file.readline(1 << 16):
             yield line
+
+
+def whole(parsed: "Parsed", places: dict[int, int], most_bytes: int) -> bytes | None:
+    """The script as sbatch is about to read it, up to so many bytes; None for --wrap. Raises OSError.
+
+    `places` are those of `keep_readable`; what sbatch opens by a name it reads from the start.
+    """
+    if "wrap" in parsed.options:
+        return None
+    if parsed.script is None:
+        return os.pread(0, most_bytes, places.get(0, 0))
+    descriptor = os.open(parsed.script, os.O_RDONLY | os.O_CLOEXEC)
+    with open(descriptor, "rb") as file:
+        return file.read(most_bytes)

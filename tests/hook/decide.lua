@@ -20,6 +20,9 @@ for _, case in ipairs(cases) do
     for _, alternative in ipairs(found.alternatives or {}) do
       words[#words + 1] = alternative.location.name .. "=" .. placed(alternative.best) .. "=" .. alternative.why_not
     end
+    local o = outlooks[case.outlook]
+    words[#words + 1] = found.chosen and carbon.record.comment(case.job.comment, found, o) or "-"
+    if case.record then words[#words + 1] = carbon.record.json(found, "enforce", o, case.now) end
     print(table.concat(words, "\t"))
   end
 end

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from slurm_carbon import marks
 from slurm_carbon import outlook as outlooks
 from slurm_carbon.decide import decide
 from slurm_carbon.errors import CommandError, UsageError
@@ -18,8 +19,8 @@ from slurm_carbon.model import Job, Wishes
 from slurm_carbon.narrate import details, line, table
 from slurm_carbon.slurm import offline
 from slurm_carbon.slurm.command import Command, Runner
-from slurm_carbon.slurm.sbatch import forget_folder, parser_folder
-from slurm_carbon.submission import command_line, ends_in_terminator
+from slurm_carbon.slurm.sbatch import Parsed, forget_folder, parser_folder
+from slurm_carbon.submission import allowed, command_line, ends_in_terminator, note_of
 from tests.unit.factory import NOW, OWNER, outlook, partition
 
 ROOT = Path(__file__).parent.parent.parent
@@ -30,7 +31,8 @@ LATER = [300.0] * 5 + [10.0] * 67
 def final(job: Job, options: list[str], script: list[str]) -> list[str]:
     """The sbatch command for a job that is best off later on beta."""
     world = outlook(clean=LATER)
-    return command_line(decide(job, OWNER, Wishes(), world, "alpha", NOW), "sbatch", options, script, job, world)
+    decision = decide(job, OWNER, Wishes(), world, "alpha", NOW)
+    return command_line(decision, "sbatch", options, script, job, world, (), marks.of_decision(decision, world))
 
 
 def test_ours_stand_before_the_users() -> None:
@@ -68,6 +70,21 @@ def test_what_is_left_alone_is_what_was_written() -> None:
     world = outlook()
     decision = decide(Job(fixed="--begin was given"), OWNER, Wishes(), world, "alpha", NOW)
     assert command_line(decision, "sbatch", ["--begin=now"], ["j"], JOB, world) == ["sbatch", "--begin=now", "j"]
+
+
+def test_who_opts_out_says_so_where_jobs_are_planned_again() -> None:
+    """In the comment behind his own text, if the site lets him; elsewhere the job is what was written."""
+    world = outlook()
+    again = world._replace(reoptimize={"mode": "enforce", "records": ""})
+    decision, off = decide(JOB, OWNER, Wishes(off=True), world, "alpha", NOW), Wishes(off=True)
+    parsed, het = Parsed("alpha", {}, ["j"]), Parsed("alpha", {"het-job": "set"}, ["j"])
+    assert note_of(decision, off, parsed, world) is None
+    assert note_of(decision, off, het, again) is None
+    note = note_of(decision, off, parsed, again)
+    argv = command_line(decision, "sbatch", ["-n1"], ["j"], JOB._replace(comment="mine"), again, (), note)
+    assert argv == ["sbatch", "-n1", "--comment=mine | cs1 off", "j"]
+    assert allowed(off, JOB, OWNER, world) == off
+    assert allowed(off, JOB, OWNER, outlook(opt_out=("user:user2",))).off is None
 
 
 def test_words_say_what_was_decided_and_why() -> None:

@@ -38,6 +38,7 @@ def test_every_key_is_in_the_manual_with_its_meaning() -> None:
         config.POLICY,
         config.OUTLOOK,
         config.HOOK,
+        config.REOPTIMIZE,
         config.FORECASTS,
         config.FEED,
         config.POWER,

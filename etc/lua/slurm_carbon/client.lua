@@ -114,7 +114,7 @@ function client.place(options, given, in_script, wrong, o, now, blind)
     end
   elseif blind and mode == "enforce" then
     local changes = chosen and hook.changes(chosen, now, job, o, cluster) or {}
-    local comment = chosen and record.comment(job.comment, decision)
+    local comment = chosen and record.comment(job.comment, decision, o)
     if comment then options.comment = comment end
     if changes.begin or not given.begin then options.begin = changes.begin and format("uts%.0f", changes.begin) or "now" end
     if job.wants_words then slurm.log_info("%s", "slurm-carbon: " .. record.line(decision)) end

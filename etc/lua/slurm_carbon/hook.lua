@@ -285,7 +285,7 @@ end
 function hook.apply(description, decision, changes, job, mode, o, now)
   local json = record.json(decision, mode, o, now)
   local line = (mode == "advise" or (mode == "enforce" and job.wants_words)) and record.line(decision, mode == "advise")
-  local comment = mode == "enforce" and decision.chosen and record.comment(job.comment, decision)
+  local comment = mode == "enforce" and decision.chosen and record.comment(job.comment, decision, o)
   if (description.admin_comment or "") == "" then description.admin_comment = json end
   if mode == "enforce" then
     if changes.begin then description.begin_time = changes.begin end

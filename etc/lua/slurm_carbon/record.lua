@@ -15,6 +15,19 @@ function record.of_zone(zone)
     record.quoted(zone.kind), zone.issued)
 end
 
+--- The names of all locations where a job may run, in the order of the outlook: always the one of plain sbatch.
+function record.may_run_at(decision, o)
+  local found, names = {}, {}
+  for _, alternative in ipairs(decision.alternatives or {}) do
+    if alternative.best then found[alternative.location.name] = true end
+  end
+  for _, placed in ipairs({decision.baseline, decision.chosen}) do found[placed.location.name] = true end
+  for _, location in ipairs(o.locations) do
+    if found[location.name] then names[#names + 1] = location.name end
+  end
+  return names
+end
+
 --- The full record for admin_comment, as JSON on one line.
 function record.json(decision, mode, o, now)
   local text = format('{"slurm_carbon":"%s","mode":"%s","decided":%.0f,"outlook":%.0f,"reason":%s', M.VERSION, mode, now,
@@ -26,6 +39,9 @@ function record.json(decision, mode, o, now)
       .. '"power_w":%.6g,"energy_kwh":%.6g,%s', record.quoted(baseline.location.name), baseline.emissions_g, decision.latest,
       record.quoted(decision.bound), placed.run_time_s, record.quoted(decision.run_time_by), placed.power_w,
       placed.power_w * placed.run_time_s / 3.6e6, placed.location.zone.json)
+    local names = record.may_run_at(decision, o)
+    for i, name in ipairs(names) do names[i] = record.quoted(name) end
+    text = text .. ',"in":[' .. table.concat(names, ",") .. "]"
     if chosen then
       text = text .. format(',"at":%s,"begin":%.0f,"emissions_g":%.6g', record.quoted(chosen.location.name), chosen.start,
         chosen.emissions_g)
@@ -34,12 +50,18 @@ function record.json(decision, mode, o, now)
   return text .. "}"
 end
 
---- The user's comment with the short mark behind it; nil where both do not fit.
-function record.comment(comment, decision)
+--- The user's comment with the short mark behind it, without its list of locations if that is too long; nil where both do not
+-- fit even so.
+function record.comment(comment, decision, o)
   local chosen = decision.chosen
   local mark = format("cs1 begin=%.0f latest=%.0f at=%s g=%.4g base=%.4g kwh=%.4g", chosen.start, decision.latest,
     chosen.location.name, chosen.emissions_g, decision.baseline.emissions_g, chosen.power_w * chosen.run_time_s / 3.6e6)
   local joined = comment and comment ~= "" and comment .. " | " .. mark or mark
+  local names = record.may_run_at(decision, o)
+  if #names > 1 or names[1] ~= chosen.location.name then
+    local longer = joined .. " in=" .. table.concat(names, ",")
+    if #longer <= M.COMMENT_LIMIT then return longer end
+  end
   return #joined <= M.COMMENT_LIMIT and joined or nil
 end
 

@@ -1,0 +1,1 @@
+"""What was decided about whose job, when, why, from which forecast, what was done, and what happened then."""
