@@ -79,7 +79,11 @@ def comment_of(move: Move, now_epoch_s: int) -> str | None:
         locations=mark.locations or ((mark.location, move.to_location) if mark.location != move.to_location else ()),
     )  # fmt: skip
     joined = marks.append(text, anew)
-    return joined if joined is not None and marks.read(joined)[1] is not None else None
+    if joined is None:
+        return None
+    reread, whole = marks.read(joined)
+    # a mark that was made shorter to find room would lose what the owner's job needs
+    return joined if reread == text and whole is not None and (whole.id, whole.locations) == (anew.id, anew.locations) else None
 
 
 def orders(moves: Sequence[Move], which: Iterable[int], sites: Mapping[str, Site], now_epoch_s: int) -> list[_Order]:
@@ -92,7 +96,7 @@ def orders(moves: Sequence[Move], which: Iterable[int], sites: Mapping[str, Site
         site, start = sites[move.job.cluster], start_of(move, now_epoch_s)
         if move.way == FEDERATION:
             cluster = move.to_location.partition("/")[0]
-            found.append(_Order(commands.set_cluster(site, str(move.job.id), cluster, start), (place,)))
+            found.append(_Order(commands.set_cluster(site, str(move.job.id), cluster, start, move.to_partition), (place,)))
             continue
         comment = comment_of(move, now_epoch_s) if remarked < REMARKED else None
         if comment is not None:

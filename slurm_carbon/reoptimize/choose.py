@@ -49,6 +49,7 @@ class Chosen:
     entries: tuple[Entry, ...]  # of the jobs that may be moved but stay: what the ledger shall know, where it does not
     figures: dict[str, float | int | str]
     free: Floats  # [Q, T] what is left of each pool when all this is done
+    free_as_is: Floats  # [Q, T] what is left if nothing is done
     by: Multipliers | None  # congestion prices of the plan
 
 
@@ -72,6 +73,7 @@ class _Chooser:
         self.mine = [standings[number] for number in of.number.tolist()]
         self.scales = scales = Scales(room, of, self.mine, outlook, rules, now_epoch_s)
         self.free = self.with_present(room.places.capacity, np.flatnonzero(~scales.stuck), 1)
+        self.free_as_is = self.free.copy()
         self.bound: Outcome | None = None
 
     def with_present(self, free: Floats, jobs: Ints, sign: int) -> Floats:
@@ -186,7 +188,7 @@ class _Chooser:
         if self.bound is not None:
             figures |= {"bound_g": self.bound.bound_g, "free_plan_g": self.bound.verdict.cost_g}
         by = self.bound.by if self.bound is not None else None
-        return Chosen(tuple(moves), tuple(stays), tuple(entries), figures, np.maximum(self.free, 0.0), by)
+        return Chosen(tuple(moves), tuple(stays), tuple(entries), figures, np.maximum(self.free, 0.0), self.free_as_is, by)
 
     def news(self, job: int, standing: Standing) -> Entry | None:
         """What the ledger does not know yet of a job that stays. Of an array that is in pieces it follows one."""

@@ -20,7 +20,7 @@ from slurm_carbon.planning.prices import per_hour
 from slurm_carbon.planning.problem import NO_END, Floats, Jobs, Problem
 from slurm_carbon.queued import Queue, QueuedJob
 from slurm_carbon.reoptimize.problem import profiles_of
-from slurm_carbon.reoptimize.room import CORES, GPUS, Room
+from slurm_carbon.reoptimize.room import CORES, GPUS, MEMORY_GB, Room
 from slurm_carbon.reoptimize.standing import Standing, job_asks
 from slurm_carbon.units import DAY_S, HOUR_S
 
@@ -92,6 +92,7 @@ def prices(
     `free` [Q, T] is what all that is placed by now leaves.
     """
     came = [arrival for arrival in came if arrival.home in room.places.locations]
+    places = room.places
     problem, future = _to_come(room, came, outlook, now_epoch_s, seed)
     found: dict[str, dict[str, Floats]] = {name: {} for name in room.places.locations}
     if len(problem.jobs):
@@ -105,8 +106,25 @@ def prices(
                     of[kinds[name]] = of.get(kinds[name], 0.0) + values
             if typed:
                 of[GPUS] = of.get(GPUS, 0.0) + np.max(typed, axis=0)
+            if MEMORY_GB in of:  # most jobs name no memory and take it with their cores: these carry its price
+                per_core = _gb_per_core(room, problem, places.locations.index(location))
+                of[CORES] = of.get(CORES, 0.0) + per_core * of.pop(MEMORY_GB)
     _without_room(room, free, problem, found)
     return {name: {kind: values.tolist() for kind, values in of.items() if values.any()} for name, of in found.items()}
+
+
+def _gb_per_core(room: Room, problem: Problem, location: int) -> float:
+    """Memory for each core of the jobs that are expected, where it is scarce."""
+    often = np.bincount(problem.jobs.profile, weights=problem.jobs.scale, minlength=len(problem.profiles))
+    taken = {
+        kind: sum(
+            float(often @ problem.profiles.demand[:, index])
+            for index, pool in enumerate(room.pools)
+            if pool.kind == kind and room.places.pool_members[index, location]
+        )
+        for kind in (CORES, MEMORY_GB)
+    }
+    return taken[MEMORY_GB] / taken[CORES] if taken[CORES] else 0.0
 
 
 def _to_come(

@@ -17,6 +17,10 @@ from slurm_carbon.policy import in_waves
 from slurm_carbon.reoptimize.room import Room, Totals, first_fit, is_split, run_s
 from slurm_carbon.reoptimize.standing import Rules, Standing
 
+EQUAL = (
+    1e-4  # of what a job emits in an hour: what each hour of waiting weighs at least, so that of equal hours the earlier counts
+)
+
 
 @dataclass(frozen=True, eq=False)
 class Movable:
@@ -118,7 +122,8 @@ def profiles_of(
                 demand[row, pool] = max(demand[row, pool], amount)
     ones = np.ones((len(kinds), 1))
     nothing = np.zeros(len(kinds), dtype=np.int64)
-    delay = np.full(len(kinds), outlook.policy.delay_g_per_h)
+    hourly_g = power.max(1, initial=0.0) / 1000 * float(room.places.intensity_g_per_kwh.max(initial=0.0))
+    delay = np.maximum(outlook.policy.delay_g_per_h, EQUAL * hourly_g)
     return Profiles(demand, power / 1000, run_h, allowed, delay, ones, ones, np.zeros(len(kinds)), nothing, nothing - 1), power
 
 

@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from slurm_carbon.ledger.values import Entry
+from slurm_carbon.ledger.values import MOVED, Entry
 from slurm_carbon.queued import Queue
 from slurm_carbon.slurm.accounting import Outcome
 from slurm_carbon.units import DAY_S
@@ -54,7 +54,9 @@ def ended(
         if (entry.cluster, entry.job_id) not in wanted:
             continue
         outcome = outcomes.get(entry.cluster, {}).get(entry.job_id)
-        if outcome is not None and outcome.end_epoch_s is not None:
+        if outcome is not None and outcome.state == "REVOKED":  # another cluster of the federation runs it
+            changed.append(entry._replace(ended_epoch_s=now_epoch_s, state=MOVED))
+        elif outcome is not None and outcome.end_epoch_s is not None:
             changed.append(
                 entry._replace(
                     started_epoch_s=outcome.start_epoch_s, ended_epoch_s=outcome.end_epoch_s, state=outcome.state,

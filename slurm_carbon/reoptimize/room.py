@@ -322,8 +322,7 @@ class _Line:
         return found
 
     def served(self, rules: Rules) -> tuple[Room, list[Standing]]:
-        room, slots = self.room, self.room.places.slots
-        standings = list(self.standings)
+        room, slots, standings = self.room, self.room.places.slots, list(self.standings)
         present = np.full(len(standings), slots, dtype=np.int64)
         where: list[tuple[Ints, Floats, int]] = [(np.zeros(0, np.int64), np.zeros(0), 1)] * len(standings)
         order = []

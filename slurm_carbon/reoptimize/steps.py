@@ -41,6 +41,7 @@ NONE = "-"
 # what is done; the names of the crash points too
 MARK, HOLD, SUBMIT, CANCEL_SOURCE, CANCEL_COPY = "mark", "hold", "submit", "cancel source", "cancel copy"
 RELEASE_COPY, CLEAN_COPY, RELEASE_SOURCE, CLEAN_SOURCE = "release copy", "clean copy", "release source", "clean source"
+FEDERATED = 1 << 26  # job ids of a federation begin here
 TRIES = 2  # of each in one run
 
 _HELD_BY_USER, _HELD_BY_ADMIN = "JobHeldUser", "JobHeldAdmin"
@@ -365,14 +366,17 @@ def _cancelling(t: Transfer, sight: Sight, copy: QueuedJob | None, now: int, tim
         return _to(t, CANCELLED)
     if job.state != "PENDING":
         return _ended(t, sight, run, job.state)
-    if _may(run, CANCEL_SOURCE) and not _changed_since_held(t, sight):
+    if not sight.target_answers:
+        return Step(t)
+    gone = "its copy was cancelled, or lost" if copy is None or _is_over(copy) else ""
+    if _may(run, CANCEL_SOURCE) and not gone and not _changed_since_held(t, sight):
         return _to(t, SUBMITTED, CANCELLING, None, _source(t, CANCEL_SOURCE))
     sent = CANCEL_SOURCE in run.tried and CANCEL_SOURCE not in run.unanswered
     if not sent and waited_s < times.patience_s:
         return Step(t)  # it may still happen
     if copy is not None and _is_loose(copy) and _is_ours(t, job):
         return Step(t)  # its owner has released the copy, and we may not cancel the source: a later run may
-    return _undo(t, _changed_since_held(t, sight) or "it could not be cancelled")
+    return _undo(t, gone or _changed_since_held(t, sight) or "it could not be cancelled")
 
 
 def _ended(t: Transfer, sight: Sight, run: Run, state: str) -> Step:
@@ -491,7 +495,7 @@ def entangled(job: QueuedJob, others: Iterable[QueuedJob]) -> str:
         return "it is part of a heterogeneous job"
     if job.reservation:
         return "it has a reservation"
-    if job.siblings:
+    if job.siblings or job.id >= FEDERATED:
         return "it is in a federation"
     if job.array_id and job.array_id != job.id:
         return "it is a part of an array"

@@ -224,7 +224,8 @@ class _Tick:
     ) -> None:
         """The outlook, with the prices by which csbatch and the hook place the next jobs."""
         expected = expect.arrivals(queues, stood, outlook, now)
-        prices = expect.prices(room, chosen.free, expected, outlook, now)
+        free = chosen.free if self.setting.mode == "enforce" else chosen.free_as_is
+        prices = expect.prices(room, free, expected, outlook, now)
         places = room.places
         priced = outlooks.with_prices(outlook, prices, places.start_epoch_s, places.slot_s, now)
         with faults.around("publish"):

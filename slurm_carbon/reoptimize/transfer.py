@@ -96,6 +96,8 @@ def intend(move: Move, job: QueuedJob, now_epoch_s: int) -> Transfer | str:
         return "it is being moved already"
     if not marks.is_id(move.entry.mark_id):
         return "no record of its submission is kept"
+    if move.tasks:
+        return "some tasks of an array stay where the others are"
     move_id = secrets.token_hex(8)
     begin = max(move.to_epoch_s, now_epoch_s)
     entry = move.entry

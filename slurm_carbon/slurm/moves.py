@@ -65,9 +65,9 @@ def set_comment(site: Site, number: str, comment: str) -> Command:
     return _scontrol(site, ["update", f"JobId={number}", f"Comment={comment}"], f"mark a job on {site.name}")
 
 
-def set_cluster(site: Site, number: str, cluster: str, start_epoch_s: int | None) -> Command:
+def set_cluster(site: Site, number: str, cluster: str, start_epoch_s: int | None, partition: str = "") -> Command:
     """Have a federation run a job on another of its clusters: the number stays, nothing is submitted anew."""
-    changes = [f"Clusters={cluster}", f"StartTime={_time(start_epoch_s)}"]
+    changes = [f"Clusters={cluster}", f"StartTime={_time(start_epoch_s)}", *([f"Partition={partition}"] if partition else [])]
     return _scontrol(site, ["update", f"JobId={number}", *changes], f"move a job of the federation to {cluster}")
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shlex
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -24,7 +26,6 @@ USERS = ("user1", "user2")
 RUN = Path(__file__).parent / "crash_run.py"
 HOUR_S = 3600
 BEGIN_IN_S, LATEST_IN_S = 6 * HOUR_S, 48 * HOUR_S
-TIMES = {"settle_s": 0}  # no slurmctld is killed, so none forgets
 
 
 @dataclass
@@ -34,7 +35,7 @@ class Books:
     lab: Lab
     record: dict[str, str] = field(default_factory=dict)  # id of a record of each user
     jobs: dict[str, tuple[str, int]] = field(default_factory=dict)
-    times: dict[str, int] = field(default_factory=lambda: dict(TIMES))
+    times: dict[str, int] = field(default_factory=dict)
     ledgers: int = 0
     clock_s: int = 0
 
@@ -97,6 +98,29 @@ class Books:
             assert done.code == 0, done
             self.jobs |= {name: ("alpha", int(number)) for name, number in zip(mine, done.out.split(), strict=True)}
 
+    @contextlib.contextmanager
+    def busy(self) -> Iterator[None]:
+        """Have something change on both clusters every second.
+
+        slurmctld writes its state down within 5 s; on a clock that was set ahead it waits for the next change instead.
+        """
+        ended = threading.Event()
+
+        def change(cluster: str) -> None:
+            while not ended.wait(1.0):
+                words = "scancel $(sbatch --parsable -H -o /dev/null --wrap true)"
+                self.lab.run("sh", "-c", words, user=None, cluster=cluster, cwd=self.lab.site)
+
+        threads = [threading.Thread(target=change, args=(cluster,)) for cluster in self.lab.clusters]
+        for thread in threads:
+            thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            for thread in threads:
+                thread.join()
+
     def written_down(self) -> None:
         """Wait until no controller that is killed would forget what was submitted so far."""
         state = self.lab.folder / "alpha" / "state" / "job_state"
@@ -119,14 +143,12 @@ class Books:
         self.ledgers += 1
         return self.lab.site / f"ledger{self.ledgers}.sqlite"
 
-    def tick(
-        self, ledger: Path, *moves: tuple[str, str, int], end_at: int = 0, points: Path | None = None, **more: Any
-    ) -> Done:
-        """A run that begins moves: (name, where to, how much later)."""
+    def tick(self, ledger: Path, *moves: tuple[Any, ...], end_at: int = 0, points: Path | None = None, **more: Any) -> Done:
+        """A run that begins moves: (name, where to, how much later[, which tasks])."""
         asked = {
             "confs": {name: site.slurm_conf for name, site in self.sites.items()},
             "ledger": str(ledger),
-            "moves": [(*self.jobs[name], to, later_s) for name, to, later_s in moves],
+            "moves": [(*self.jobs[name], *how) for name, *how in moves],
             "times": self.times,
             **more,
         }
@@ -162,6 +184,12 @@ class Books:
             counts[owner_text.get((cluster, int(number)), f"unknown {line}")] += 1
         wrong = {name: counts[name] for name in {*counts, *self.jobs} if counts[name] != 1}
         assert not wrong, f"ran not once: {wrong}; {self.account()}"
+        self.clear()
+
+    def clear(self) -> None:
+        """Leave nothing behind, for the next test."""
+        if self.jobs:
+            self.lab.cancel_all()
         self.ran.write_text("")
         self.jobs.clear()
 

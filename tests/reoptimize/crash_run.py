@@ -26,8 +26,8 @@ from slurm_carbon.slurm.moves import Site, look
 RECORDS = "~/.local/state/slurm_carbon/submissions"
 
 
-def move_of(job: QueuedJob, to: str, begin_in_s: int, now: int) -> Move:
-    """A move as the planner would give it."""
+def move_of(job: QueuedJob, to: str, begin_in_s: int, now: int, tasks: str = "") -> Move:
+    """A move as the planner would give it: to a place, some seconds later than planned so far."""
     mark = marks.read(job.comment)[1]
     assert mark is not None, job
     here = f"{job.cluster}/{job.partition}"
@@ -36,11 +36,11 @@ def move_of(job: QueuedJob, to: str, begin_in_s: int, now: int) -> Move:
         job.cluster, job.id, job.submit_epoch_s, job.user, to, here, begin, mark.latest_epoch_s, "mark", mark.id,
         ("alpha/batch", "alpha/short", "beta/batch"), 9.0, 5.0, 1.0, "file", 1, now,
     )  # fmt: skip
-    return Move(job, "", here, job.eligible_epoch_s or now, to, begin, mark.latest_epoch_s, entry, 4.0, "cleaner")
+    return Move(job, tasks, here, job.eligible_epoch_s or now, to, begin, mark.latest_epoch_s, entry, 4.0, "cleaner")
 
 
 def main(asked: dict[str, Any]) -> None:
-    """What is asked for: confs by cluster, ledger, moves as (cluster, id, to, seconds later), times, finish, unheard."""
+    """Do what is asked for: confs by cluster, ledger, moves as (cluster, id, to, later_s[, tasks]), times, finish, unheard."""
     sites = {name: Site(name, conf) for name, conf in asked["confs"].items()}
     runner = Runner()
 
@@ -68,8 +68,8 @@ def main(asked: dict[str, Any]) -> None:
             adopt([Queue(name, "", now, tuple(jobs.values()), ()) for name, jobs in seen.items()], means, now)
             drive(ledger.open_transfers(), means)
         moves = [
-            move_of(seen[cluster][number], to, later_s, now)
-            for cluster, number, to, later_s in asked.get("moves", ())
+            move_of(seen[cluster][number], to, later_s, now, *tasks)
+            for cluster, number, to, later_s, *tasks in asked.get("moves", ())
             if number in seen.get(cluster, {})
         ]
         for decided in apply(moves, means, ledger, 1, 600, print) if moves else ():

@@ -317,7 +317,7 @@ def free_in_time(room: Room, done: Chosen, standing: Standing) -> bool:
     for name in standing.locations:
         cluster, _, partition = name.partition("/")
         needs = {q: a for q, a in room.needs(standing.asked, cluster).items() if partition in room.pools[q].partitions}
-        run = room.run_slots(standing.asked.time_limit_s or 0)
+        run = room.run_slots((standing.asked.time_limit_s or 0) * standing.asked.array_waves)
         free = np.concatenate((done.free, np.full((len(done.free), run + 1), np.inf)), axis=1)
         slot = first_fit(free, np.array(list(needs)), np.array(list(needs.values())), run, 0, room.places.slots)
         waits_there = name == standing.here and (standing.job.eligible_epoch_s or 0) <= NOW

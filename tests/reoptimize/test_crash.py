@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 
-from tests.reoptimize.crash_bench import HOUR_S, Books, bring_up
+from tests.reoptimize.crash_bench import HOUR_S, Books
 
 pytestmark = pytest.mark.slurm
 
 
-@pytest.fixture(scope="module")
-def books(installed: Path) -> Iterator[Books]:
-    """Two clusters on the fake clock."""
-    yield from bring_up(installed, "crash")
+@pytest.fixture
+def books(moving: Books) -> Iterator[Books]:
+    """The clusters; here no slurmctld is killed, so none forgets."""
+    moving.times = {"settle_s": 0}
+    yield moving
+    moving.clear()
 
 
 def moves(point: str) -> list[tuple[str, str, int]]:

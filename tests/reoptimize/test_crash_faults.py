@@ -10,29 +10,24 @@ import sqlite3
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.reoptimize.crash_bench import HOUR_S, USERS, Books, bring_up
+from tests.reoptimize.crash_bench import HOUR_S, USERS, Books
 
 pytestmark = pytest.mark.slurm
 # of a run that moves two jobs: about where the jobs are held, copies asked for, sources cancelled, copies released
 POINTS = (18, 30, 38, 52, 62)
 
 
-@pytest.fixture(scope="module")
-def clusters(installed: Path) -> Iterator[Books]:
-    """Two clusters on the fake clock."""
-    yield from bring_up(installed, "faults")
-
-
 @pytest.fixture
-def books(clusters: Books) -> Books:
+def books(moving: Books) -> Iterator[Books]:
     """The clusters, with the true times: here slurmctld does forget."""
-    clusters.times = {}
-    return clusters
+    moving.times = {}
+    yield moving
+    moving.clear()
 
 
 def add(books: Books, name: str) -> list[tuple[str, str, int]]:
@@ -63,10 +58,19 @@ def process(books: Books, name: str) -> int:
     return int(state["processes"][name][0])
 
 
+def answered(books: Books) -> None:
+    """Wait until the controllers have done what they were asked while they hung: the fake clock is ahead of that."""
+    end = time.monotonic() + 30
+    for cluster in books.lab.clusters:
+        while "Server thread count:  1\n" not in books.lab.run("sdiag", user=None, cluster=cluster).out:
+            assert time.monotonic() < end
+            time.sleep(0.2)
+
+
 @contextlib.contextmanager
-def meanwhile(seconds: float, *what: object) -> Iterator[None]:
+def meanwhile(seconds: float, what: Callable[[], None]) -> Iterator[None]:
     """Do something some seconds after the block has begun."""
-    timer = threading.Timer(seconds, what[0], what[1:])  # type: ignore[arg-type]
+    timer = threading.Timer(seconds, what)
     timer.start()
     yield
     timer.join()
@@ -77,22 +81,36 @@ def test_controllers_are_killed_after_a_run_was(books: Books) -> None:
     ledger = books.ledger()
     moves = add_all(books, [f"point {point}" for point in POINTS])
     for place, point in enumerate(POINTS):
-        books.tick(ledger, *moves[f"point {point}"], end_at=point, finish=False)
+        with books.busy():
+            books.tick(ledger, *moves[f"point {point}"], end_at=point, finish=False)
         name = books.lab.clusters[place % 2]
         os.kill(process(books, f"slurmctld-{name}"), signal.SIGKILL)
         books.lab.control("restart", name)
     finish(books, ledger)
 
 
-@pytest.mark.parametrize("name", ["alpha", "beta"])
-def test_a_controller_is_killed_in_the_midst(books: Books, name: str) -> None:
-    """While a run waits for what it did to be written down, one of the two controllers is killed, and started later."""
+def test_a_controller_is_killed_and_comes_back_in_the_midst(books: Books) -> None:
+    """While a run waits for what it did to be written down, the target's slurmctld is killed and started again."""
+
+    def kill() -> None:
+        os.kill(process(books, "slurmctld-beta"), signal.SIGKILL)
+        books.lab.control("restart", "beta")
+
     ledger = books.ledger()
-    moves = add(books, f"midst {name}")
-    with meanwhile(5.0, os.kill, process(books, f"slurmctld-{name}"), signal.SIGKILL):
+    moves = add(books, "comes back")
+    with books.busy(), meanwhile(4.0, kill):
         books.tick(ledger, *moves)
-    books.tick(ledger)  # the other one does what it can
-    books.lab.control("restart", name)
+    finish(books, ledger)
+
+
+def test_a_controller_is_killed_in_the_midst(books: Books) -> None:
+    """The source's slurmctld is killed instead, and stays away for a run."""
+    ledger = books.ledger()
+    moves = add(books, "stays away")
+    with books.busy(), meanwhile(4.0, lambda: os.kill(process(books, "slurmctld-alpha"), signal.SIGKILL)):
+        books.tick(ledger, *moves)
+    books.tick(ledger)  # what can be done without it is done
+    books.lab.control("restart", "alpha")
     finish(books, ledger)
 
 
@@ -109,6 +127,7 @@ def test_a_controller_hangs(books: Books) -> None:
         assert time.monotonic() - began < 100
     finally:
         os.kill(pid, signal.SIGCONT)
+    answered(books)
     finish(books, ledger)
 
 
@@ -122,6 +141,7 @@ def test_the_accounting_hangs(books: Books) -> None:
         books.tick(ledger, *moves)
     finally:
         os.kill(pid, signal.SIGCONT)
+    answered(books)
     finish(books, ledger)
 
 

@@ -167,3 +167,16 @@ def test_a_submission_that_is_not_answered(fate: str) -> None:
     settle(world)
     check_books(world, "one", "two")
     assert {t.state for t in world.books.rows.values()} <= {UNDONE, RELEASED}
+
+
+def test_a_target_that_loses_all_its_jobs() -> None:
+    """A run is killed at each point and the target starts with an empty queue: a source that is still there runs."""
+    for end_at in range(1, points() + 1):
+        world = World()
+        job = world.add("one", 1001)
+        world.tick([transfer_of(world, job, IDS[0])], end_at=end_at)
+        there = world.clusters["alpha"].jobs[job.id].state == "PENDING"
+        world.clusters["beta"].jobs.clear()
+        settle(world)
+        if there:
+            check_books(world, "one")

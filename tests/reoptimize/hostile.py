@@ -1,0 +1,545 @@
+"""What a hostile user can write, as cases, and a scene of two real clusters on which all of it meets a root reoptimizer."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from slurm_carbon import kept
+from slurm_carbon.kept import Kept
+from tests.conftest import Done, Lab
+
+HOUR_S = 3600
+BEGIN_S, LATEST_S = 6 * HOUR_S, 20 * HOUR_S  # from the start of the scene
+UIDS = {"user1": 20001, "user2": 20002}
+FLOOD = 500  # jobs with forged ids of moves
+TASKS = 1000  # of each of two arrays
+RECORDS = ".local/state/slurm_carbon/submissions"
+GOOD = "cs1 begin={begin} latest={latest} at=alpha/batch g=500 base=900 kwh=1 id={id} in=alpha/batch,beta/batch"
+# submits as the user whose shell it is: a list of (key, words, more environment) on stdin; what became of each on stdout
+SUBMIT = """
+import json, os, subprocess, sys
+from concurrent.futures import ThreadPoolExecutor
+def one(job):
+    key, words, more = job
+    env = {os.fsencode(k): os.fsencode(v) for k, v in {**os.environ, **more}.items()}
+    done = subprocess.run([os.fsencode(w) for w in words], env=env, capture_output=True, stdin=subprocess.DEVNULL)
+    return key, [done.returncode, os.fsdecode(done.stdout), os.fsdecode(done.stderr)]
+with ThreadPoolExecutor(3) as pool:
+    print(json.dumps(dict(pool.map(one, json.load(sys.stdin)))))
+"""
+# changes his own jobs and records for as long as it lives: KIND=NUMBER words, then record, good text, bad text, a canary
+RACE = """
+import os, subprocess, sys, time
+def do(*words):
+    subprocess.run(words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+*flips, record, canary = sys.argv[1:]
+jobs = dict(word.split("=") for word in flips)
+good = open(record, "rb").read()
+turn = 0
+while os.getppid() != 1:
+    turn += 1
+    do("scontrol", "uhold" if turn % 2 else "release", jobs["flip hold"])
+    do("scontrol", "update", f"jobid={jobs['flip comment']}", f"comment=turn {turn} | cs1 off")
+    do("scontrol", "update", f"jobid={jobs['flip start']}", f"starttime=now+{turn % 9 + 3}hours")
+    do("scontrol", "release", jobs["flip release"])
+    if turn == 6:
+        do("scancel", jobs["flip cancel"])
+    for kind in range(3):
+        new = record + ".new"
+        if kind == 1:
+            os.symlink(canary, new)
+        else:
+            with open(new, "wb") as file:
+                file.write(good if kind == 0 else good.replace(b"-t\\0", b"-Q\\0", 1))
+            os.chmod(new, 0o600)
+        os.rename(new, record)
+    time.sleep(0.02)
+"""
+SCRIPT = """#!/bin/bash
+echo "{key}|$UID|$SLURM_CLUSTER_NAME|$SLURM_JOB_ID" >> {witness}/ran
+"""
+
+
+class Case(NamedTuple):
+    """One job of the hostile user. Texts may have {begin}, {latest}, {id} and the names of Scene.words in them."""
+
+    does: str
+    comment: str = "{good}"
+    options: tuple[str, ...] = ()  # of the submission, and of the record too
+    environment: dict[str, str] = {}  # noqa: RUF012  # of both
+    record: dict[str, Any] | None = {}  # noqa: RUF012  # what is forged in it; None: there is none
+    recorded: tuple[str, ...] = ()  # options and variables that only the record has
+    recorded_environment: dict[str, str] = {}  # noqa: RUF012
+    spoil: Callable[[Scene, Path], None] | None = None  # what is done to the record's file
+    submitted: Callable[[Scene, str], None] | None = None  # what is done to the job
+    goes: bool | None = None  # whether it must come to the other cluster, or must not
+    runs: tuple[int, ...] = (1,)  # how often it may run in the end
+    ends: bool = False  # taken away before the end: it would take too long, or would never start
+
+
+@dataclass
+class Scene:
+    """Two clusters, an innocent user2, a hostile user1, and the runs of a reoptimizer who is root."""
+
+    lab: Lab
+    began_epoch_s: int = 0
+    words: dict[str, str] = field(default_factory=dict)
+    jobs: dict[str, str] = field(default_factory=dict)  # number on alpha, by the key of the case
+    refused: dict[str, str] = field(default_factory=dict)  # that sbatch did not take
+    innocent: dict[str, tuple[str, str]] = field(default_factory=dict)  # cluster and number of user2's jobs, by name
+    before: dict[str, dict[str, str]] = field(default_factory=dict)  # those as they were
+    ticks: list[tuple[Done, float]] = field(default_factory=list)  # with seconds
+    shown: dict[str, Done] = field(default_factory=dict)  # what users were shown
+    environment: tuple[bytes, ...] = ()
+
+    @property
+    def witness(self) -> Path:
+        """Where whatever runs for user1 leaves its uid."""
+        return self.lab.site / "witness"
+
+    @property
+    def evil(self) -> Path:
+        """user1's own libraries, programs and modules."""
+        return self.lab.home() / "evil"
+
+    @property
+    def secret(self) -> Path:
+        """A file of root's that nobody else may read."""
+        return self.lab.site / "vault" / "secret"
+
+    @property
+    def others_secret(self) -> Path:
+        """A file of user2's that nobody else may read."""
+        return self.lab.home("user2") / "private" / "secret"
+
+    @property
+    def ledger(self) -> Path:
+        return self.lab.site / "ledger" / "ledger.sqlite"
+
+    def fill(self, text: str) -> str:
+        """A text with the names in it replaced."""
+        for _ in range(2):
+            text = re.sub(r"\{(\w+)\}", lambda found: self.words.get(found[1], found[0]), text)
+        return text
+
+    # the site
+
+    def forecast(self, alpha_h: int, beta_h: int) -> None:
+        """Each cluster is clean for four hours, so many hours after the start; beta is much the cleaner one."""
+        for cluster, dip, grams in (("alpha", alpha_h, 300), ("beta", beta_h, 40)):
+            first = self.began_epoch_s // HOUR_S * HOUR_S
+            rows = [f"{first + h * HOUR_S},{grams if dip <= h < dip + 4 else 600}" for h in range(-2, 24 * 8)]
+            (self.lab.site / f"{cluster}.csv").write_text("start,g_per_kwh\n" + "\n".join(rows) + "\n")
+        self.lab.refresh()
+
+    def configure(self) -> None:
+        """Two clusters that share files; beta has a partition that is root's alone."""
+        lab = self.lab
+        now = int(lab.run("date", "+%s").out)
+        self.began_epoch_s = (now // HOUR_S + 1) * HOUR_S + 60
+        lab.jump_to(self.began_epoch_s)
+        closed = ("PartitionName=closed", "Nodes=beta[0-3]", "AllowGroups=root", "State=UP", "MaxTime=7-0")
+        assert lab.run("scontrol", "create", *closed, user=None, cluster="beta").code == 0
+        head = "[outlook]" + lab.config.read_text().partition("[outlook]")[2].partition("\n[")[0]
+        tables = "".join(
+            f'[zones.{c}]\nsources = ["file"]\nfile = "{lab.site}/{c}.csv"\n'
+            f'[clusters.{c}]\nzone = "{c}"\nfilesystem = "home"\nslurm_conf = "{lab.folder}/{c}/slurm.conf"\npue = 1.5\n'
+            + "".join(f"[clusters.{c}.partitions.{p}]\n" for p in partitions)
+            for c, partitions in (("alpha", ("batch", "short")), ("beta", ("batch", "closed", "short")))
+        )
+        lab.config.write_text(f'{head}\n[reoptimize]\nmode = "enforce"\nsolver_time = "2s"\n{tables}')
+        self.forecast(5, 30)
+
+    def lay_out(self) -> None:
+        """Canaries, and all that user1 prepares in his home."""
+        self.witness.mkdir()
+        self.witness.chmod(0o1777)
+        for path, uid in ((self.secret, 0), (self.others_secret, UIDS["user2"])):
+            path.parent.mkdir()
+            name = "root" if uid == 0 else "user2"
+            path.write_text(f"canary-of-{name}-{os.urandom(8).hex()}\n")
+            for entry, mode in ((path, 0o600), (path.parent, 0o700)):
+                entry.chmod(mode)
+                os.chown(entry, uid, uid)
+        for name in ("bin", "python", "python/slurm_carbon", "lua", "lib"):
+            (self.evil / name).mkdir(parents=True)
+        note = f'echo "$0 $UID $EUID" >> {self.witness}/evil'
+        (self.evil / "rc").write_text(note + "\n")
+        for name in ("sbatch", "squeue", "scontrol", "sacct", "scancel", "id", "sh", "env", "python3", "slurm-carbon"):
+            program = self.evil / "bin" / name
+            program.write_text(f'#!/bin/bash\n{note}\nexec /usr/bin/{name} "$@"\n')
+            program.chmod(0o755)
+        code = f"import os\nopen('{self.witness}/evil', 'a').write(f'python {{os.getuid()}} {{os.geteuid()}}\\n')\n"
+        for name in ("sitecustomize.py", "usercustomize.py", "slurm_carbon/__init__.py", "json.py"):
+            (self.evil / "python" / name).write_text(code)
+        for name in ("json", "posix", "cli_filter"):
+            (self.evil / "lua" / f"{name}.lua").write_text(f"os.execute('/bin/bash {self.evil}/rc')\n")
+        self.compile()
+        (self.evil / "slurm.conf").write_text(
+            f"include {self.lab.folder}/beta/slurm.conf\nCliFilterPlugins=cli_filter/lua\nPlugStackConfig={self.evil}/plugstack\n"
+        )
+        (self.evil / "plugstack").write_text(f"required {self.evil}/lib/libc.so.6\n")
+        (self.evil / "passwd").write_text("user1:x:0:0::/root:/bin/bash\nroot:x:20001:20001::/:/bin/sh\n")
+        (self.evil / "root").symlink_to("/root")
+        (self.evil / "odd 'dir' $(id)\n%u").mkdir()
+        for folder, names, files in os.walk(self.evil):
+            for name in (".", *names, *files):
+                os.chown(Path(folder) / name, UIDS["user1"], UIDS["user1"], follow_symlinks=False)
+
+    def compile(self) -> None:
+        """A library that notes who loads it."""
+        source = self.evil / "evil.c"
+        source.write_text(
+            "#include <stdio.h>\n#include <unistd.h>\n__attribute__((constructor)) static void loaded(void) {\n"
+            f' FILE *f = fopen("{self.witness}/evil", "a"); if (!f) return;\n'
+            ' fprintf(f, "library %d %d\\n", getuid(), geteuid()); fclose(f); }\n'
+        )
+        library = self.evil / "lib" / "libc.so.6"
+        if shutil.which("gcc"):
+            subprocess.run(["gcc", "-shared", "-fPIC", "-o", library, source], check=True, timeout=60)
+        else:
+            library.write_text("no library")
+
+    # jobs
+
+    def submit_innocent(self) -> None:
+        """Jobs of user2 in all states, that no run may touch, and two that it shall move."""
+        begin = ("--begin", f"uts{self.began_epoch_s + BEGIN_S}")
+        mark = self.fill(GOOD)
+        asked = {
+            "plain": begin,
+            "off": (*begin, "--comment", "mine | cs1 off"),
+            "held": (*begin, "-H", "--comment", mark),
+            "admin": (*begin, "--comment", mark),
+            "array": (*begin, "-a", "1-5"),
+            "running": ("-t", "600"),
+        }
+        jobs = [
+            [name, ["sbatch", "--parsable", "-o", "/dev/null", "-t", "30", "-J", name, *words, "--wrap", "sleep 900"], {}]
+            for name, words in asked.items()
+        ]
+        for name, number in self.submit(jobs, "user2").items():
+            self.innocent[name] = "alpha", number
+        held = self.lab.run("scontrol", "hold", self.innocent["admin"][1], user=None)
+        assert held.code == 0, held
+        [then] = self.submit(
+            [["then", [*jobs[0][1][:6], "-J", "then", "-d", f"afterany:{self.innocent['plain'][1]}", "--wrap", "true"], {}]],
+            "user2",
+        ).values()
+        self.innocent["then"] = "alpha", then
+        self.lab.wait_for("alpha", self.innocent["running"][1], "RUNNING")
+
+    def submit_mover(self, name: str) -> str:
+        """A job of user2's that shall come to beta; its number."""
+        limits = {"CSBATCH_MAX_DELAY": "20h", "CSBATCH_LOCATIONS": "alpha/batch,beta/batch"}
+        words = ("--parsable", "-t", "30", "-o", "/dev/null", "-J", name, "--wrap", "sleep 1")
+        done = self.lab.run(self.lab.bin / "csbatch", *words, user="user2", **limits)
+        assert done.code == 0, done
+        return done.out.strip().partition(";")[0]
+
+    def submit(self, jobs: list[list[Any]], user: str = "user1") -> dict[str, str]:
+        """Submit on alpha; the numbers by key. What sbatch refuses is noted."""
+        done = self.lab.run("/usr/bin/python3", "-I", "-c", SUBMIT, user=user, stdin=json.dumps(jobs), timeout=120)
+        assert done.code == 0, done
+        numbers = {}
+        for key, (code, out, err) in json.loads(done.out).items():
+            if code == 0:
+                numbers[key] = out.strip().partition(";")[0]
+            else:
+                self.refused[key] = err
+        return numbers
+
+    def forge(self, key: str, case: Case, number: int) -> str:
+        """The record of a case; its id."""
+        record_id = f"{0xBAD << 52 | number:016x}"
+        path = self.lab.home() / RECORDS / record_id[:2] / record_id
+        path.parent.mkdir(parents=True, exist_ok=True)
+        script = self.script(key)
+        more = {**case.environment, **case.recorded_environment}
+        environment = [entry for entry in self.environment if entry.split(b"=")[0].decode() not in more]
+        environment += [os.fsencode(self.fill(f"{name}={value}")) for name, value in more.items()]
+        options = ("-t", "30", "-o", "/dev/null", *case.options, *case.recorded)
+        values: dict[str, Any] = {
+            "id": record_id, "cluster": "alpha", "time_epoch_s": 1, "gid": UIDS["user1"], "umask": 0o22, "nice": 0,
+            "limits": {"NOFILE": 1024}, "directory": os.fsencode(self.lab.home()),
+            "options": tuple(os.fsencode(self.fill(word)) for word in options), "words": (os.fsencode(script),),
+            "environment": tuple(environment), "script": script.read_bytes(),
+        }  # fmt: skip
+        for name, value in (case.record or {}).items():
+            filled = value
+            if isinstance(value, str):
+                filled = os.fsencode(self.fill(value))
+            elif isinstance(value, tuple):
+                filled = tuple(os.fsencode(self.fill(word)) for word in value)
+            values[name] = filled
+        if case.record is not None:
+            path.write_bytes(kept._encode(Kept(**values)))
+            path.chmod(0o600)
+        entry = path
+        while entry != self.lab.home():
+            if entry.exists():
+                os.chown(entry, UIDS["user1"], UIDS["user1"])
+            entry = entry.parent
+        if case.spoil:
+            case.spoil(self, path)
+        return record_id
+
+    def script(self, key: str) -> Path:
+        """The script of a case, which tells that it has run."""
+        path = self.lab.home() / "jobs" / f"{re.sub(r'[^a-z0-9]', '-', key)}.sh"
+        if not path.exists():
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(SCRIPT.format(key=key, witness=self.witness))
+            path.chmod(0o755)
+            for entry in (path, path.parent):
+                os.chown(entry, UIDS["user1"], UIDS["user1"])
+        return path
+
+    def submit_hostile(self, cases: dict[str, Case]) -> None:
+        """All jobs of user1, and what he does to them."""
+        jobs: list[list[Any]] = []
+        for number, (key, case) in enumerate(cases.items()):
+            self.words["id"] = self.forge(key, case, number)
+            self.words["good"] = self.fill(GOOD)
+            comment = self.fill(case.comment)
+            words = ["/usr/bin/sbatch", "--parsable", "-t", "30", "-o", "/dev/null", f"--begin=uts{self.words['begin']}",
+                     *(self.fill(word) for word in case.options), f"--comment={comment}", str(self.script(key))]  # fmt: skip
+            more = {name: self.fill(value) for name, value in case.environment.items()}
+            jobs.append([key, words, more])
+        self.jobs |= self.submit(jobs)
+        for key, case in cases.items():
+            if case.submitted and key in self.jobs:
+                case.submitted(self, self.jobs[key])
+
+    def flood(self) -> None:
+        """Very many jobs that all say that they are on their way to another cluster."""
+        script = str(self.script("flood"))
+        self.words["id"] = "f" * 16
+        words = ["/usr/bin/sbatch", "--parsable", "-t", "1", "-o", "/dev/null", f"--begin=uts{self.words['begin']}"]
+        self.submit([
+            [f"flood {n}", [*words, f"--comment={self.fill(GOOD)} mv={n + 1:016x}", script], {}] for n in range(FLOOD)
+        ])  # fmt: skip
+
+    # runs
+
+    def tick(self, *words: str) -> None:
+        """One run by root, whose environment has a secret."""
+        before = time.monotonic()
+        secret = self.secret.read_text().strip()
+        done = self.lab.run(self.lab.bin / "slurm-carbon", "reoptimize", *words, user=None, timeout=240, SECRET_OF_ROOT=secret)
+        self.ticks.append((done, time.monotonic() - before))
+
+    def show(self) -> None:
+        """What users and root are shown of all this."""
+        tool = self.lab.bin / "slurm-carbon"
+        self.shown["user1"] = self.lab.run(tool, "queue", user="user1")
+        self.shown["user2"] = self.lab.run(tool, "queue", user="user2")
+        self.shown["root"] = self.lab.run(tool, "queue", "--all", user=None)
+        for key, number in self.jobs.items():
+            if key.startswith(("name", "comment of control", "a mark twice")):
+                self.shown[f"explain {key}"] = self.lab.run(tool, "explain", "-M", "alpha", number, user=None)
+
+
+# what user1 does to records and jobs
+
+
+def _replaced(make: Callable[[Scene, Path], None]) -> Callable[[Scene, Path], None]:
+    def spoil(scene: Scene, path: Path) -> None:
+        path.unlink()
+        make(scene, path)
+        os.chown(path, UIDS["user1"], UIDS["user1"], follow_symlinks=False)
+
+    return spoil
+
+
+def _link(target: str) -> Callable[[Scene, Path], None]:
+    return _replaced(lambda scene, path: path.symlink_to(scene.fill(target)))
+
+
+def _hard_link(scene: Scene, path: Path) -> None:
+    path.unlink()
+    os.link(scene.words["others_record"], path)
+
+
+def _folder_link(scene: Scene, path: Path) -> None:
+    """Another folder of records is a link to one of user2's, and the mark names a record in there."""
+    folder = path.parent.parent / scene.words["others_id"][:2]
+    if not folder.exists():
+        folder.symlink_to(Path(scene.words["others_record"]).parent)
+
+
+def _script(make: Callable[[Path], None]) -> Callable[[Scene, str], None]:
+    """Put something else where the script was."""
+
+    def submitted(scene: Scene, number: str) -> None:
+        path = scene.script(next(key for key, job in scene.jobs.items() if job == number))
+        path.unlink()
+        make(path)
+        os.chown(path, UIDS["user1"], UIDS["user1"], follow_symlinks=False)
+
+    return submitted
+
+
+def _set_uid(path: Path) -> None:
+    shutil.copy("/usr/bin/id", path)
+    os.chown(path, UIDS["user1"], UIDS["user1"])
+    path.chmod(0o6755)
+
+
+def _as_admin(*words: str) -> Callable[[Scene, str], None]:
+    def submitted(scene: Scene, number: str) -> None:
+        done = scene.lab.run("scontrol", *words, number, user=None)
+        assert done.code == 0, done
+
+    return submitted
+
+
+def _record(**changes: Any) -> dict[str, Any]:
+    return changes
+
+
+FORGED_HOOK = (
+    '{"slurm_carbon":"0.1","mode":"enforce","decided":1,"outlook":1,"reason":"","home":"beta/closed","baseline_g":9e9,'
+    '"latest":999999999999,"bound":"","run_time_s":1,"power_w":1,"energy_kwh":1,"source":"x","issued":1,"in":["beta/closed"]}'
+)
+MARKS = {
+    "a good mark": Case("nothing: so that it is known that such a job does move", goes=True),
+    "latest far": Case("a latest start in the year 318857", "cs1 begin={begin} latest=9999999999999 at=alpha/batch g=500 base=900 kwh=1"
+                       " id={id} in=alpha/batch,beta/batch", goes=True),
+    "latest past": Case("a latest start in 1970", "cs1 begin={begin} latest=1 at=alpha/batch g=500 base=900 kwh=1 id={id}"),
+    "begin far": Case("a mark that says another start", "cs1 begin=9999999999999 latest=9999999999999 at=alpha/batch g=1 base=1 "
+                      "kwh=1 id={id} in=alpha/batch,beta/batch", goes=False),
+    "numbers none": Case("figures that are none", "cs1 begin={begin} latest={latest} at=alpha/batch g=nan base=inf kwh=1e999 "
+                         "id={id} in=alpha/batch,beta/batch", goes=False),
+    "numbers vast": Case("figures to be first of all", "cs1 begin={begin} latest={latest} at=alpha/batch g=999999999999999 "
+                         "base=999999999999999 kwh=999999999999999 id={id} in=alpha/batch,beta/batch", goes=True),
+    "others record": Case("the id of user2's record", GOOD.replace("{id}", "{others_id}"), goes=False),
+    "id with slashes": Case("an id that leads out of the folder", GOOD.replace("{id}", "../../../../"), goes=False),
+    "id a path": Case("an id that is a path", GOOD.replace("{id}", "{secret}"), goes=False),
+    "closed place": Case("a partition of root's", GOOD.replace("beta/batch", "beta/closed"), goes=False),
+    "unknown places": Case("clusters and partitions that are none", GOOD.replace("beta/batch", "gamma/batch,beta/none,-M/--uid"),
+                           goes=False),
+    "many places": Case("as many places as fit", GOOD.replace(",beta/batch", ",b/c" * 170), goes=False),
+    "place an option": Case("options as the place", GOOD.replace("at=alpha/batch", "at=--uid=0/--wrap=id")),
+    "a mark twice": Case("two marks", "{good} | {good}", goes=True),
+    "a mark of full length": Case("no room for what we write", "x" * 850 + " | {good}"),
+    "off behind a mark": Case("opts out behind a mark", "{good} | cs1 off", goes=False),
+    "a record of the hook": Case("a record as only the hook can write it", FORGED_HOOK, goes=False),
+    "a record of the hook and a mark": Case("the same before a mark", FORGED_HOOK + " | {good}", goes=True),
+}  # fmt: skip
+TEXTS = {
+    "comment of lines": Case("ends lines", "one\ntwo\r\n | {good}", goes=True),
+    "comment of control characters": Case("moves the cursor", "\x1b]0;own\x07\x1b[2J\x1b[31m\x08 | {good}", goes=True),
+    "comment of bytes": Case("is no UTF-8", "\udcff\udcfe\udc80 | {good}"),
+    "comment of unicode": Case("turns the text", "\u202e\u2028 東京 \x85 | {good}", goes=True),
+    "comment of SQL": Case("SQL", "'); DROP TABLE carbon_entries; DELETE FROM carbon_transfers; -- \" ` \\ | {good}", goes=True),
+    "comment of shell": Case("shell", "$(id >{witness}/evil) `id` ; id & | {good}", goes=True),
+    "comment of scontrol": Case("words of scontrol", "x StartTime=now UserId=root AdminComment=own JobId={plain} Nice=-9 | {good}",
+                                goes=True),
+    "comment of options": Case("options of sbatch", "--uid=0 --wrap=id -M alpha | {good}", goes=True),
+    "comment of squeue": Case("a row of squeue", "\n{plain}|root|PENDING\nJobId={plain} UserId=user1(20001) | {good}", goes=True),
+    "name of SQL": Case("SQL", options=("-J", "'; DROP TABLE carbon_runs; --"), goes=True),
+    "name of lines": Case("another job's lines", options=("-J", "x\nJobId={plain} JobState=CANCELLED\n   Comment=cs1 off"), goes=True),
+    "name of escapes": Case("moves the cursor", options=("-J", "\x1b]0;own\x07\x1b[2J\x1b[31m\rroot\x9b2J\u202e"), goes=True),
+    "name a number": Case("the number of a job of user2's", options=("-J", "{plain}"), goes=True),
+    "name of columns": Case("separators", options=("-J", "{plain}|20002|root|PENDING|now\t1"), goes=True),
+    "name an option": Case("an option", options=("--job-name=--uid=0",), goes=True),
+    "name of bytes": Case("no UTF-8", options=("-J", "\udcff\udc80")),
+    "name very long": Case("a long name", options=("-J", "n" * 1000)),
+}  # fmt: skip
+MOVES = {
+    "mv of another's move": Case("the id of a move of user2's", GOOD + " mv={move}", goes=False),
+    "mv of another's move, held": Case("the same, held", GOOD + " mv={move}", ("-H",), goes=False),
+    "mv of nobody": Case("a move that is none, held", GOOD + " mv=00000000000000aa", ("-H",), goes=False),
+    "mv of nobody, by an admin": Case("the same, and an administrator holds it", GOOD + " mv=00000000000000ab",
+                                      submitted=_as_admin("hold"), goes=False, runs=(0,), ends=True),
+    "mv a path": Case("a move with a path as its id", GOOD + " mv=../../../../../x", goes=False),
+    "mv of the flood": Case("the id of one of many", GOOD + " mv=0000000000000001", goes=False),
+}  # fmt: skip
+FILES = {
+    "record a link to shadow": Case("the record is a link", spoil=_link("/etc/shadow"), goes=False),
+    "record a link to a secret": Case("the record is a link to root's file", spoil=_link("{secret}"), goes=False),
+    "record a link to another's": Case("the record is a link to user2's", spoil=_link("{others_record}"), goes=False),
+    "record a hard link": Case("the record is user2's", spoil=_hard_link, goes=False),
+    "record in a linked folder": Case("the folder is user2's", GOOD.replace("{id}", "{others_id}"), spoil=_folder_link, goes=False),
+    "record a pipe": Case("the record is a pipe", spoil=_replaced(lambda _, path: os.mkfifo(path)), goes=False),
+    "record a folder": Case("the record is a folder", spoil=_replaced(lambda _, path: path.mkdir()), goes=False),
+    "record vast": Case("the record is of 3 GiB", spoil=lambda _, path: os.truncate(path, 3 << 30), goes=False),
+    "record gone": Case("there is none", record=None, goes=False),
+    "record of root's group": Case("group root", record=_record(gid=0), goes=False),
+    "record of root's folder": Case("a folder of root's", record=_record(directory="/root"), goes=False),
+    "record of a linked folder": Case("a link to it", record=_record(directory="{evil}/root"), goes=False),
+    "record of another's folder": Case("a folder of user2's", record=_record(directory="{private}"), goes=False),
+    "record of an odd folder": Case("a folder with an odd name", record=_record(directory="{evil}/odd 'dir' $(id)\n%u"), goes=True),
+    "script root's": Case("the script is root's file", record=_record(words=("{secret}",))),
+    "script another's": Case("the script is user2's file", record=_record(words=("{others_secret}",))),
+    "script and arguments": Case("arguments that are options", record=_record(words=("{home}/jobs/script-and-arguments.sh",
+                                 "--uid=0", "--", "$(id)", "; id")), goes=True),
+    "script set-uid": Case("the script becomes a set-uid program", submitted=_script(_set_uid), goes=True),
+    "script a folder": Case("the script becomes a folder", submitted=_script(lambda path: path.mkdir()), goes=True),
+    "script a link": Case("the script becomes a link", submitted=_script(lambda path: path.symlink_to("/etc/shadow")), goes=True),
+}  # fmt: skip
+OPTIONS = {
+    "option uid": Case("another user", recorded=("--uid=0",), goes=False),
+    "option gid": Case("another group", recorded=("--gid=0",), goes=False),
+    "option cluster": Case("another cluster", recorded=("-M", "alpha"), goes=False),
+    "option wrap": Case("another script", recorded=("--wrap", "id"), goes=False),
+    "option export-file": Case("variables from root's file", recorded=("--export-file={secret}",), goes=False),
+    "option chdir": Case("root's folder", recorded=("--chdir=/root",)),
+    "option output of another's": Case("user2's file as output", options=("-o", "{others_secret}"), goes=True, runs=(0,)),
+    "option output of root's": Case("root's file as output", options=("-o", "{secret}", "--open-mode=truncate"), goes=True,
+                                    runs=(0,)),
+    "option partition": Case("root's partition", recorded=("-p", "closed"), goes=True),
+    "option quiet": Case("sbatch says nothing", recorded=("-Q",)),
+    "option nice": Case("a better priority", recorded=("--nice=-10000",)),
+    "option lines": Case("another user, by lines of the script", record=_record(script="#!/bin/sh\n#SBATCH --uid=0\n#SBATCH -H\n")),
+}  # fmt: skip
+ENVIRONMENT = {
+    "variable LD_PRELOAD": Case("a library", recorded_environment={"LD_PRELOAD": "{evil}/lib/libc.so.6"}, goes=False),
+    "variable LD_LIBRARY_PATH": Case("libraries", recorded_environment={"LD_LIBRARY_PATH": "{evil}/lib"}, goes=True, runs=(0, 1)),
+    "variable BASH_ENV": Case("a script that every bash runs", environment={"BASH_ENV": "{evil}/rc", "ENV": "{evil}/rc"}, goes=True),
+    "variable PYTHONPATH": Case("modules", environment={"PYTHONPATH": "{evil}/python", "PYTHONHOME": "{evil}/python",
+                                "PYTHONSTARTUP": "{evil}/python/json.py"}, goes=True),
+    "variable PATH": Case("programs", recorded_environment={"PATH": "{evil}/bin", "CSBATCH_SBATCH": "{evil}/bin/sbatch"}, goes=True),
+    "variable LUA_PATH": Case("filters", recorded_environment={"LUA_PATH": "{evil}/lua/?.lua"}, goes=False),
+    "variable SLURM_CONF": Case("a configuration", recorded_environment={"SLURM_CONF": "{evil}/slurm.conf"}, goes=True),
+    "variable SLURM_CLUSTERS": Case("clusters", recorded_environment={"SLURM_CLUSTERS": "alpha,beta"}),
+    "variable SBATCH_CLUSTERS": Case("a cluster", recorded_environment={"SBATCH_CLUSTERS": "alpha"}, goes=False),
+    "variable SBATCH_OUTPUT": Case("user2's file as output", record=_record(options=("-t", "30")),
+                                   recorded_environment={"SBATCH_OUTPUT": "{others_secret}", "SBATCH_PARTITION": "closed"},
+                                   runs=(0, 1)),
+    "variable SBATCH_EXPORT": Case("no variables", recorded_environment={"SBATCH_EXPORT": "NIL", "SBATCH_DEBUG": "9"}),
+    "variables of ours": Case("our own settings", recorded_environment={"SLURM_CARBON_END_AT": "1", "SLURM_CARBON_CONFIG": "{secret}",
+                              "SLURM_CARBON_OUTLOOK": "{secret}"}, goes=True),
+    "variables of users": Case("another table of users", recorded_environment={"NSS_WRAPPER_PASSWD": "{evil}/passwd"},
+                               runs=(0, 1)),
+    "variables very many": Case("2,000 variables", record=_record(), recorded_environment={f"V{n}": "x" * 40 for n in range(2000)}),
+}  # fmt: skip
+TIES = {
+    "after user2's": Case("waits for a job of user2's that is to move", options=("-d", "afterany:{mover}"), goes=False, runs=(0, 1),
+                          ends=True),
+    "after all of user2's": Case("waits for all of them", options=("-d", "afterany:{plain}:{held}:{admin}:{running}:{mover}"),
+                                 goes=False, runs=(0,), ends=True),
+    "singleton of user2's name": Case("waits for jobs of that name", options=("-J", "mover", "-d", "singleton"), goes=False),
+    "an array": Case("an array of very many tasks", options=("-a", f"0-{TASKS - 1}", "-t", "1"), runs=(0,), ends=True),
+    "another array": Case("another one", options=("-a", f"0-{TASKS - 1}%7", "-t", "1"), runs=(0,), ends=True),
+    "begins in 3000 years": Case("a start that is beyond all dates", "cs1 begin=99999999999 latest=99999999999 at=alpha/batch g=1 "
+                                 "base=1 kwh=1 id={id} in=alpha/batch,beta/batch", ("--begin=2920-01-01",), runs=(0,), ends=True),
+    "runs for ever": Case("no time limit to speak of", options=("-t", "7-0",), goes=None),
+    "flip hold": Case("is held and released all the time", runs=(0, 1), ends=True),
+    "flip release": Case("is released all the time"),
+    "flip comment": Case("its comment changes all the time", goes=None),
+    "flip start": Case("its start changes all the time", runs=(0, 1), ends=True),
+    "flip cancel": Case("is cancelled meanwhile", runs=(0, 1)),
+    "flip record": Case("its record changes all the time"),
+}  # fmt: skip
+CASES = {**MARKS, **TEXTS, **MOVES, **FILES, **OPTIONS, **ENVIRONMENT, **TIES}
