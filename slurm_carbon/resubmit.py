@@ -145,6 +145,8 @@ def _check_free(parsed: Parsed, request: Resubmission, words: int) -> None:
         raise RefusalError(job.fixed or job.tied)
     if job.clusters:
         raise RefusalError("its owner named the cluster")
+    if "quiet" in parsed.options:
+        raise RefusalError("--quiet was given: sbatch would not name the job")
     if "export-file" in parsed.options:
         raise RefusalError("--export-file was given")
 

@@ -212,8 +212,9 @@ def recorded(
     clusters = {name.partition("/")[0] for name in (mark.location, *mark.locations)}
     if not folder or len(clusters) == 1:
         return mark
-    if "export-file" in parsed.options:
-        raise RecordError("--export-file was given")
+    for name in ("export-file", "quiet"):  # of the second, its copy would have no number that anybody is told
+        if name in parsed.options:
+            raise RecordError(f"--{name} was given")
     marked = mark._replace(id=kept.new_id())
     if not (marks.append(job.comment, marked) or "").endswith(marks.write(marked)):
         raise RecordError("its comment has no room for all of the mark")

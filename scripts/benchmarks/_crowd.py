@@ -22,11 +22,11 @@ HOUR_S = 3600
 CORES = (1, 1, 2, 4, 4, 8, 8, 12, 16)
 MINUTES = (30, 60, 60, 90, 120, 120, 180, 240)
 WINDOWS_H = (6, 12, 24, 24, 48, 72)
-OPTIONS = "-Q -J crowd -p batch -t {minutes} -n {cores} -N 1 --mem-per-cpu 1000 -o /dev/null"
+OPTIONS = "-J crowd -p batch -t {minutes} -n {cores} -N 1 --mem-per-cpu 1000 -o /dev/null"
 SUBMIT = f"""\
 while IFS='\t' read -r begin minutes cores comment; do
-  sbatch {OPTIONS.format(minutes='"$minutes"', cores='"$cores"')} --begin "uts$begin" --comment "$comment" \
-    "$HOME/job.sh" || exit
+  sbatch -Q {OPTIONS.format(minutes='"$minutes"', cores='"$cores"')} --begin "uts$begin" \
+    --comment "$comment" "$HOME/job.sh" || exit
 done"""
 
 

@@ -322,6 +322,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="scripts/bench reoptimize", description=__doc__.split("\n")[0])
     parser.add_argument("--jobs", type=int, default=10000, help="how many wait, on all clusters (default: %(default)s)")
     parser.add_argument("--idle", type=float, default=20, help="seconds of each comparison (default: %(default)s)")
+    parser.add_argument("--runs", type=int, default=4, help="how many runs (default: %(default)s)")
     parser.add_argument("--records", action="store_true", help="with records of their submission: moves to other clusters, too")
     parser.add_argument("--keep", type=Path, help="a folder for what each run said")
     words = parser.parse_args()
@@ -354,7 +355,7 @@ def measured(site: Site, words: argparse.Namespace) -> dict[str, Any]:
     _, beside = watched(site, lambda: busy(words.idle))
     print(beside.told("beside a busy core"), flush=True)
     runs, seen = [], []
-    for number, most in enumerate((2000, 2000, 1_000_000, 1_000_000), 1):
+    for number, most in enumerate(((2000,) * 2 + (1_000_000,) * words.runs)[: words.runs], 1):
         site.configure(most)
         run, during = watched(site, lambda: reoptimize(site))
         runs.append(run)

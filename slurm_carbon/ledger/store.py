@@ -15,7 +15,7 @@ from slurm_carbon.ledger import schema
 from slurm_carbon.ledger.connect import PATIENCE_S, Connected, connect, in_memory
 from slurm_carbon.ledger.rows import Shape, store
 from slurm_carbon.ledger.schema import DECISIONS, ENTRIES, RUNS, TRANSFERS
-from slurm_carbon.ledger.values import MOVED, OPEN, Decided, Entry, Run, Sums, Transfer
+from slurm_carbon.ledger.values import MOVED, OPEN, UNDONE, Decided, Entry, Run, Sums, Transfer
 
 CHUNK = 500  # ids in one question: SQLite takes 999 parameters in old versions
 BATCH = 1000  # rows that are deleted in one transaction: others are not kept waiting
@@ -158,7 +158,11 @@ class Ledger:
 
     def put_transfer(self, transfer: Transfer) -> None:
         """Keep a transfer, in place of the one with the same id."""
-        self._put(_TRANSFER, [transfer], ("id",))
+        self.put_transfers([transfer])
+
+    def put_transfers(self, transfers: Iterable[Transfer]) -> None:
+        """Keep many at once, in one transaction: all or none."""
+        self._put(_TRANSFER, transfers, ("id",))
 
     def transfer(self, id_: str) -> Transfer | None:
         """The transfer of an id."""
@@ -168,6 +172,10 @@ class Ledger:
     def open_transfers(self) -> list[Transfer]:
         """The transfers that have to be finished or undone, the oldest first."""
         return self._transfers(TRANSFERS.c.state.in_(OPEN))
+
+    def undone(self, since_epoch_s: int) -> list[Transfer]:
+        """The transfers that came to nothing, at a time or after it, the oldest first."""
+        return self._transfers(sa.and_(TRANSFERS.c.state == UNDONE, TRANSFERS.c.changed_epoch_s >= since_epoch_s))
 
     def transfers_of(self, cluster: str, job_id: int) -> list[Transfer]:
         """The transfers that a job is the source or the copy of, the oldest first."""

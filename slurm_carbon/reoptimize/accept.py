@@ -11,19 +11,23 @@ from slurm_carbon.reoptimize.worth import Scales, Spots
 Parts = list[tuple[int, int, int]]  # location, slot and tasks of each part of a job
 
 
-def accept(scales: Scales, order: Ints, spots: Spots, others: Ints, most: int, free: Floats, over: Callable[[], bool]) -> Spots:
-    """Where those end up that are moved, in the order of the jobs: `most` moves at most.
+def accept(
+    scales: Scales, order: Ints, spots: Spots, others: Ints, most: int, most_anew: int, free: Floats, over: Callable[[], bool]
+) -> Spots:  # fmt: skip
+    """Where those end up that are moved, in the order of the jobs: `most` moves, of which `most_anew` are submitted anew.
+
+    Who would be one more of these gets the best place that is free on his own cluster.
 
     `free` [Q, T] is what is free as things stand; what is taken then is taken from it. Who finds his place taken by one who
     stays, and the `others` in their order, get the best that is free, if that is worth a move; once time is `over`, only those
     who would be late.
     """
-    return _Board(scales, spots, free).settled(order.tolist(), others.tolist(), most, over)
+    return _Board(scales, spots, free, most_anew).settled(order.tolist(), others.tolist(), most, over)
 
 
 class _Board:
-    def __init__(self, scales: Scales, spots: Spots, free: Floats) -> None:
-        self.scales, self.of, self.free = scales, scales.of, free
+    def __init__(self, scales: Scales, spots: Spots, free: Floats, most_anew: int) -> None:
+        self.scales, self.of, self.free, self.left_anew = scales, scales.of, free, most_anew
         self.parts: dict[int, Parts] = defaultdict(list)
         rows = zip(*(x.tolist() for x in (spots.job, spots.location, spots.start, spots.tasks)), strict=True)
         for job, where, start, tasks in rows:
@@ -43,6 +47,10 @@ class _Board:
         """How many moves it takes."""
         return sum((where, start) != (self.of.here[job], self.of.present[job]) for where, start, _ in self.parts[job])
 
+    def is_anew(self, job: int) -> bool:
+        """Whether it is submitted anew."""
+        return any(self.scales.is_anew(job, where) for where, _, _ in self.parts[job])
+
     def fits(self, job: int) -> bool:
         """Whether there is room for all parts of a job, which may overlap."""
         done: Parts = []
@@ -61,8 +69,10 @@ class _Board:
         count = sum(map(self.updates, order))
         taken: list[int] = []
         waiting: list[int] = []
-        if count <= most and self.together(order):
+        anew = sum(map(self.is_anew, order))
+        if count <= most and anew <= self.left_anew and self.together(order):
             taken = list(order)
+            self.left_anew -= anew
         else:
             count, waiting = 0, order
         waiting, count = self.sweep(waiting, taken, count, most, None)
@@ -85,13 +95,15 @@ class _Board:
             if count + max(1, self.updates(job)) > most:
                 continue
             self.leave(job)
-            if not self.fits(job) and not (over is not None and self.elsewhere(job)):
+            one_more = self.is_anew(job) and not self.left_anew
+            if (one_more or not self.fits(job)) and not (over is not None and self.elsewhere(job)):
                 self.leave(job, -1)
                 blocked.append(job)
                 continue
             self.enter(job, self.parts[job])
             taken.append(job)
             count += self.updates(job)
+            self.left_anew -= self.is_anew(job)
         return blocked, count
 
     def together(self, order: list[int]) -> bool:
@@ -110,7 +122,7 @@ class _Board:
         """Give a job whose place is taken the best one that is free."""
         if self.scales.jobs.tasks[job] > 1:
             return False
-        found = self.scales.alternative(job, self.free)
+        found = self.scales.alternative(job, self.free, near=not self.left_anew)
         if found is not None:
             self.parts[job] = [(*found, 1)]
         return found is not None

@@ -16,6 +16,7 @@ from slurm_carbon.ledger.values import MOVED, RELEASED, UNDOING, UNDONE, Decided
 from slurm_carbon.light import shell_words
 from slurm_carbon.queued import QueuedJob
 from slurm_carbon.reoptimize import faults, transfer
+from slurm_carbon.reoptimize.choose import task_numbers
 from slurm_carbon.reoptimize.move import FEDERATION, HERE, TRANSFER, Move
 from slurm_carbon.reoptimize.sight import Seen, seen
 from slurm_carbon.reoptimize.transfer import Means
@@ -51,8 +52,11 @@ def why_not_now(move: Move, fresh: QueuedJob | None, now_epoch_s: int, margin_s:
         return STARTED
     if fresh.is_held:
         return "it is held"
-    same = (fresh.eligible_epoch_s, fresh.partition, fresh.comment, fresh.array_tasks, fresh.dependency, fresh.reservation)
-    if same != (was.eligible_epoch_s, was.partition, was.comment, was.array_tasks, was.dependency, was.reservation):
+    same = (fresh.eligible_epoch_s, fresh.partition, fresh.comment, fresh.dependency, fresh.reservation)
+    if same != (was.eligible_epoch_s, was.partition, was.comment, was.dependency, was.reservation):
+        return CHANGED
+    # squeue can show tasks that were split off in the row of their array: more of them are no change
+    if not set(task_numbers(was.array_tasks)) <= set(task_numbers(fresh.array_tasks)):
         return CHANGED
     begin = was.eligible_epoch_s or 0
     return LATE if now_epoch_s < begin <= now_epoch_s + min(margin_s, SOON_S) else ""
@@ -285,6 +289,7 @@ class _Apply:
     def take_away(self, places: list[int], now: int) -> None:
         begun: dict[str, int] = {}
         transfers: list[Transfer] = []
+        before, entries = self.known(places), []
         for place in places:
             move = self.moves[place]
             job = self.fresh(move)
@@ -295,13 +300,16 @@ class _Apply:
             if isinstance(made, str):
                 self.outcomes[place] = made
                 continue
-            if _same(self.ledger.entries(job.cluster, [made.job_id]).get(made.job_id), move) is None:
-                with faults.around("entries"):
-                    self.ledger.put_entries([transfer.source_entry(move, job)])
-            with faults.around("intent"):
-                self.ledger.put_transfer(made)
+            if before[place] is None:
+                entries.append(transfer.source_entry(move, job))
             begun[made.id] = place
             transfers.append(made)
+        if entries:
+            with faults.around("entries"):
+                self.ledger.put_entries(entries)
+        if transfers:
+            with faults.around("intent"):
+                self.ledger.put_transfers(transfers)
         for done in transfer.drive(transfers, self.means, frozenset(begun)):
             self.outcomes[begun[done.id]] = _state(done)
 

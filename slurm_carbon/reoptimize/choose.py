@@ -114,7 +114,8 @@ class _Chooser:
         order = self.in_turn(worth, worth.good)
         others = self.in_turn(first, ~worth.good & ~scales.only_rescue | scales.late & ~worth.good)
         mine = spots.only(order)
-        settled = accept(scales, order, mine, others, self.rules.max_updates, self.free, lambda: self.left_s() < 0)
+        most, most_anew = self.rules.max_updates, self.rules.max_transfers
+        settled = accept(scales, order, mine, others, most, most_anew, self.free, lambda: self.left_s() < 0)
         return self.result(settled, scales.worth(settled), first)
 
     def fair(self, spots: Spots) -> Spots:
@@ -217,10 +218,11 @@ class _Chooser:
             here_g = float(of.emitted_g(self.scales.totals, one, of.here[one], self.scales.starts[one])[0]) * tasks
             there_g = float(of.emitted_g(self.scales.totals, one, np.array([where]), np.array([float(begin)]))[0]) * tasks
             late = begin > standing.latest_epoch_s
-            entry = self.moved(self.entry(job, where, begin, there_g, late), standing, where)
+            may_from = self.now if late else begin  # who is late anyhow takes the first room that there is
+            entry = self.moved(self.entry(job, where, may_from, there_g, late), standing, where)
             found.append(Move(
-                standing.job, ranges(some) if split and len(some) < len(numbers) else "",
-                standing.here, standing.start_epoch_s, self.scales.locations[where].name, begin, standing.latest_epoch_s, entry,
+                standing.job, ranges(some) if split and len(some) < len(numbers) else "", standing.here,
+                standing.start_epoch_s, self.scales.locations[where].name, may_from, standing.latest_epoch_s, entry,
                 here_g - there_g, self.why_moves(job, where, begin, here_g, there_g),
             ))  # fmt: skip
         return found
@@ -293,14 +295,17 @@ class _Chooser:
         if self.scales.only_rescue[job]:
             return f"{saves}, but it has been moved {self.mine[job].moves} times, as often as the site allows"
         if first.good[job]:
-            return f"{saves}, but others stay there, or the {self.rules.max_updates} moves that a run may make save more"
+            most = (
+                f"the {self.rules.max_updates} moves that a run may make, {self.rules.max_transfers} of them to other clusters,"
+            )
+            return f"{saves}, but others stay there, or {most} save more"
         return f"{saves}, and has to save {mass_text(float(first.needed_g[job]))}"
 
 
 def task_numbers(text: str) -> list[int]:
     """The numbers in 0-9, 3,5-7 or 1-9:2."""
     found: list[int] = []
-    for part in text.split(","):
+    for part in filter(None, text.split(",")):
         bounds, _, step = part.partition(":")
         low, dash, high = bounds.partition("-")
         found += range(int(low), int(high) + 1, int(step or 1)) if dash else [int(low)]

@@ -3,6 +3,7 @@
 import grp
 import os
 import pwd
+from collections import Counter
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
@@ -21,6 +22,10 @@ from slurm_carbon.reoptimize.room import run_s
 from slurm_carbon.reoptimize.standing import Rules, Standing, ledger_key, standings
 from slurm_carbon.slurm import queue
 from slurm_carbon.slurm.command import Runner
+from slurm_carbon.units import DAY_S
+
+REST_S = 3600  # after a move to another cluster that came to nothing; twice as long after the next one, and so on
+LONGEST_REST_S = 7 * DAY_S
 
 
 def read_queues(config: Config, runner: Runner, now_epoch_s: int, problems: list[str]) -> list[Queue]:
@@ -38,7 +43,8 @@ def rules_of(config: Reoptimize, own_user: str | None, transfer_users: frozenset
     """What the configuration allows."""
     return Rules(
         jobs=config.jobs, margin_s=config.margin_s, min_saving_pct=config.min_saving_pct, min_saving_g=config.min_saving_g,
-        max_moves=config.max_moves, max_updates=config.max_updates, split_arrays=config.split_arrays, own_user=own_user,
+        max_moves=config.max_moves, max_updates=config.max_updates, max_transfers=config.max_transfers,
+        split_arrays=config.split_arrays, own_user=own_user,
         transfer_users=transfer_users,
     )  # fmt: skip
 
@@ -49,13 +55,31 @@ def standing_of_queues(
     """How every waiting job stands, by queues and ledger."""
     known: dict[tuple[str, int], Entry] = {}
     moving: set[tuple[str, int]] = set()
+    resting: frozenset[tuple[str, int]] = frozenset()
     if ledger is not None:
         for each in queues:
             numbers = {ledger_key(job)[1] for job in each.jobs if job.state == "PENDING"}
             known |= {(each.cluster, number): entry for number, entry in ledger.entries(each.cluster, numbers).items()}
         for one in ledger.open_transfers():
             moving |= {(one.cluster, one.job_id), (one.to_location.partition("/")[0], one.target_id)}
-    return standings(queues, known, outlook, groups_of(queues, outlook), rules, now_epoch_s, moving)
+        resting = still_resting(ledger.undone(now_epoch_s - LONGEST_REST_S), now_epoch_s)
+    return standings(queues, known, outlook, groups_of(queues, outlook), rules, now_epoch_s, moving, resting)
+
+
+def still_resting(undone: Iterable[Transfer], now_epoch_s: int) -> frozenset[tuple[str, int]]:
+    """Cluster and number of jobs that came back from the way to another one: the next try waits for longer each time.
+
+    Else a job that no cluster takes would be held and released in every run, and take the room of others in every plan.
+    """
+    last: dict[tuple[str, int], int] = {}
+    often: Counter[tuple[str, int]] = Counter()
+    for one in undone:
+        key = one.cluster, one.job_id
+        often[key] += 1
+        last[key] = max(last.get(key, 0), one.changed_epoch_s)
+    return frozenset(
+        key for key, at in last.items() if now_epoch_s < at + min(REST_S << min(often[key] - 1, 16), LONGEST_REST_S)
+    )
 
 
 def groups_of(queues: Iterable[Queue], outlook: Outlook) -> dict[str, frozenset[str]]:

@@ -38,6 +38,7 @@ class Rules(NamedTuple):
     dearer: float = 2.0  # what each move that was made multiplies the saving with that the next one needs
     max_moves: int = 4  # of one job
     max_updates: int = 500  # in one run
+    max_transfers: int = 100  # of these, those that are submitted anew on another cluster: 100 to 300 ms each
     split_arrays: bool = False  # whether tasks of an array may start at several times and places
     own_user: str | None = None  # only his jobs; None: everybody's
     transfer_users: frozenset[str] | None = frozenset()  # whose jobs can be submitted anew elsewhere; None: everybody's
@@ -78,12 +79,14 @@ def ledger_key(job: QueuedJob) -> tuple[str, int]:
 def standings(
     queues: Sequence[Queue], entries: Mapping[tuple[str, int], Entry], outlook: Outlook,
     groups: Mapping[str, frozenset[str]], rules: Rules, now_epoch_s: int, moving: Collection[tuple[str, int]] = (),
+    resting: Collection[tuple[str, int]] = (),
 ) -> list[Standing]:  # fmt: skip
     """Every pending job of these clusters, in the order of the queues.
 
-    `groups` has the groups of each user, `moving` cluster and number of jobs that are on their way to another cluster.
+    `groups` has the groups of each user, `moving` cluster and number of jobs that are on their way to another cluster,
+    `resting` of those that came back from such a way lately: they stay on their cluster for now.
     """
-    return _Judge(queues, entries, outlook, groups, rules, now_epoch_s, frozenset(moving)).all()
+    return _Judge(queues, entries, outlook, groups, rules, now_epoch_s, frozenset(moving), frozenset(resting)).all()
 
 
 class _Judge:
@@ -92,9 +95,10 @@ class _Judge:
     def __init__(
         self, queues: Sequence[Queue], entries: Mapping[tuple[str, int], Entry], outlook: Outlook,
         groups: Mapping[str, frozenset[str]], rules: Rules, now_epoch_s: int, moving: frozenset[tuple[str, int]],
+        resting: frozenset[tuple[str, int]],
     ) -> None:  # fmt: skip
         self.queues, self.entries, self.outlook, self.groups = queues, entries, outlook, groups
-        self.rules, self.now, self.moving = rules, now_epoch_s, moving
+        self.rules, self.now, self.moving, self.resting = rules, now_epoch_s, moving, resting
         self.clusters = {queue.cluster for queue in queues}
         self.by_name = {location.name: location for location in outlook.locations}
         self.jobs: dict[tuple[object, ...], Job] = {}
@@ -146,6 +150,8 @@ class _Judge:
             return f"it is not a job of {rules.own_user}"
         if (job.cluster, job.id) in self.moving or ledger_key(job) in self.moving:
             return "it is on its way to another cluster"
+        if " mv=" in job.comment and (mark := marks.read(job.comment)[1]) is not None and mark.move:
+            return "its comment says that it is on its way to another cluster"
         owner = self.owner(job.user)
         if marks.is_off(job.comment) and may_opt_out(policy, owner, job.account):
             return "its owner said --carbon-off"
@@ -249,10 +255,14 @@ class _Judge:
             return frozenset()
         if job.array_id and not self.is_whole(job):
             return frozenset()
-        if not self.depended.isdisjoint((job.cluster, str(number)) for number in (job.id, job.array_id)):
+        if ledger_key(job) in self.resting or self.has_dependents(job):
             return frozenset()
         able = self.clusters if rules.transfer_clusters is None else self.clusters & rules.transfer_clusters
         return frozenset(able - {job.cluster}) if job.cluster in able else frozenset()
+
+    def has_dependents(self, job: QueuedJob) -> bool:
+        """Whether others wait for it, whoever owns them: where it is submitted anew, they would wait for ever."""
+        return not self.depended.isdisjoint((job.cluster, str(number)) for number in (job.id, job.array_id))
 
     def is_whole(self, job: QueuedJob) -> bool:
         """Whether all tasks of an array stand in this record: none of them has been split off, or could have begun."""

@@ -345,8 +345,8 @@ def _submitted(t: Transfer, sight: Sight, now: int, times: Times, run: Run) -> S
     if not sight.source_answers or not sight.target_answers or copy is None:
         return Step(t)
     others = _cancels(t, (job for job in sight.copies if job is not copy), run)
-    if now < t.asked_epoch_s + times.settle_s:
-        return Step(t, others, t.asked_epoch_s + times.settle_s)
+    if now < t.changed_epoch_s + times.settle_s:
+        return Step(t, others, t.changed_epoch_s + times.settle_s)
     return _to(t, SUBMITTED, CANCELLING, None, _source(t, CANCEL_SOURCE), *others)
 
 

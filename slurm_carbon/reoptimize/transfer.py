@@ -9,7 +9,7 @@ import os
 import secrets
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from slurm_carbon import marks
@@ -54,6 +54,9 @@ from slurm_carbon.slurm.moves import Site
 
 PASSES = 16  # a move that goes well takes eight
 ADOPTED_PER_RUN = 50
+USER_S = 120.0  # that submissions of one user may take in one run: his record can make them slow
+UNHEARD_USERS = 3  # as many as this, and it is the cluster that does not answer
+LATE_S = 3600  # for so long a job that is late anyhow may be on its way
 _ORDER = (CANCEL_COPY, CANCEL_SOURCE, MARK, HOLD, SUBMIT, RELEASE_COPY, RELEASE_SOURCE, CLEAN_COPY, CLEAN_SOURCE)
 _IN_BULK: Mapping[str, Callable[[Site, Iterable[str]], list[Command]]] = {
     CANCEL_COPY: commands.cancel,
@@ -68,6 +71,7 @@ class Books(Protocol):
     """What of the ledger is needed here. All raise LedgerError; what returns is on the disk."""
 
     def put_transfer(self, transfer: Transfer) -> None: ...  # noqa: D102
+    def put_transfers(self, transfers: Iterable[Transfer]) -> None: ...  # noqa: D102
     def transfer(self, id_: str) -> Transfer | None: ...  # noqa: D102
     def entries(self, cluster: str, job_ids: Iterable[int]) -> dict[int, Entry]: ...  # noqa: D102
     def put_entries(self, entries: Iterable[Entry]) -> None: ...  # noqa: D102
@@ -108,9 +112,11 @@ def intend(move: Move, job: QueuedJob, now_epoch_s: int) -> Transfer | str:
     comment = marks.append(text, mark)
     if comment is None or not steps.is_marked(comment, move_id) or steps.marked(job.comment, mark, move_id) is None:
         return "its comment has no room for a mark"
+    # who would be late here is not given back because it is late: it can only win
+    latest = move.latest_epoch_s if move.from_epoch_s <= move.latest_epoch_s else max(move.latest_epoch_s, now_epoch_s + LATE_S)
     return Transfer(
         move_id, job.cluster, job.id, job.submit_epoch_s, job.user, job.uid, entry.mark_id, move.to_location, begin,
-        move.latest_epoch_s, comment, job.comment, INTENDED, now_epoch_s, now_epoch_s, note=NONE,
+        latest, comment, job.comment, INTENDED, now_epoch_s, now_epoch_s, note=NONE,
     )  # fmt: skip
 
 
@@ -139,6 +145,8 @@ class _Drive:
         self.now = {t.id: t for t in transfers if t.state in OPEN}
         self.runs = {id_: Run(id_ in fresh, means.us) for id_ in self.now}
         self.eyes = Eyes(means.runner, means.sites, means.times)
+        self.unheard: set[tuple[str, str]] = set()  # users and clusters where a submission was not answered
+        self.took_s: dict[str, float] = defaultdict(float)  # submissions of each user, in all
 
     def go(self) -> list[Transfer]:
         active = set(self.now)
@@ -169,9 +177,12 @@ class _Drive:
         sights = self.eyes.sights(mine, self.runs, now)
         done: dict[str, tuple[bool, int]] = {}
         effects: list[tuple[str, Effect]] = []
+        steps_of = {id_: steps.step(t, sights[id_], now, self.means.times, self.runs[id_]) for id_, t in mine.items()}
+        changes = [(t, steps_of[id_].transfer) for id_, t in mine.items() if steps_of[id_].transfer != t]
+        together = self._write_together(changes)
         for id_, t in mine.items():
-            made = steps.step(t, sights[id_], now, self.means.times, self.runs[id_])
-            if made.transfer != t and not self._write(t, made.transfer):
+            made = steps_of[id_]
+            if made.transfer != t and not together and not self._write(t, made.transfer):
                 continue
             self.now[id_] = made.transfer
             has_moved = (made.transfer != t or bool(made.effects)) and made.transfer.state in OPEN
@@ -185,6 +196,25 @@ class _Drive:
         for t in transfers:
             wanted |= {t.cluster, t.to_location.partition("/")[0]} if t.to_location else set(self.means.sites)
         return wanted
+
+    def _write_together(self, changes: Sequence[tuple[Transfer, Transfer]]) -> bool:
+        """All of one pass in one transaction: each would cost the disk as much alone. If that fails, one has to be at fault."""
+        if len(changes) < 2:
+            return False
+        names = [f"{after.state} {steps.phase(after)}" for _, after in changes]
+        over = [after for before, after in changes if after.state == RELEASED and before.state != RELEASED]
+        try:
+            if over:
+                with faults.around("entries"):
+                    self.means.books.put_entries([entry for after in over for entry in _entries(after, self.means)])
+            for name in names:
+                faults.point(f"before {name}")
+            self.means.books.put_transfers([after for _, after in changes])
+            for name in names:
+                faults.point(f"after {name}")
+        except LedgerError:
+            return False
+        return True
 
     def _write(self, before: Transfer, after: Transfer) -> bool:
         """Put it into the ledger, with the entries of both jobs where the move is done."""
@@ -257,12 +287,22 @@ class _Drive:
         cluster = t.to_location.partition("/")[0]
         if cluster in self.eyes.silent:
             answer = Answer(None, True, "the other cluster does not answer")
+        elif (t.user, cluster) in self.unheard or self.took_s[t.user] > USER_S:
+            answer = Answer(None, True, "submissions of its owner take too long in this run")
         else:
+            now = int(self.means.clock())
+            if now > t.asked_epoch_s:  # others were asked for first, and that took its time
+                asked = t._replace(asked_epoch_s=now, changed_epoch_s=now)
+                if not self._write(t, asked):
+                    return  # it was not asked for, and stands as asked for: it will be found missing
+                self.now[id_] = t = asked
+            began = time.monotonic()
             try:
                 with faults.around(SUBMIT):
                     answer = self.means.submit(t)
             except CommandError as error:
                 answer = Answer(None, False, str(error))
+            self.took_s[t.user] += time.monotonic() - began
         run = self.runs[id_]
         self.runs[id_] = run._replace(tried=(*run.tried, SUBMIT))
         if answer.job_id is not None:
@@ -271,10 +311,26 @@ class _Drive:
             why = f"{OURS} the other cluster did not take it: {answer.said}"[:500]
             after = t._replace(state=UNDOING, asked_epoch_s=0, note=why)
         else:
-            self.eyes.give_up(cluster, f"cluster {cluster}: {answer.said}")
+            self._not_answered(t.user, cluster, answer.said)
             after = t._replace(note=f"{NONE} {answer.said}"[:500])
+        after = after._replace(changed_epoch_s=int(self.means.clock()))
         if self._write(t, after):
             self.now[id_] = after
+
+    def _not_answered(self, user: str, cluster: str, said: str) -> None:
+        """Nothing more of this user's goes there in this run, and nothing at all if it is not his doing.
+
+        That a submission ends like this a user can bring about himself: by sbatch's --quiet, by a script that is a pipe.
+        """
+        self.unheard.add((user, cluster))
+        try:
+            commands.look(self.means.runner, self.means.sites[cluster])
+            others = {other for other, at in self.unheard if at == cluster}
+            if len(others) < UNHEARD_USERS:
+                return
+        except CommandError as error:
+            said = str(error)
+        self.eyes.give_up(cluster, f"cluster {cluster}: {said}")
 
 
 def _name(effect: Effect) -> str:
@@ -334,12 +390,7 @@ def adopt(queues: Iterable[Queue], means: Means, now_epoch_s: int, most: int = A
 
 
 def _adopted(uid: int, move_id: str, jobs: list[QueuedJob], means: Means, now: int) -> list[Transfer]:
-    known = means.books.transfer(move_id)
-    if known is not None and known.uid != uid:
-        move_id_here = hashlib.sha256(f"{move_id} {uid}".encode()).hexdigest()[:16]
-        known = means.books.transfer(move_id_here)
-    else:
-        move_id_here = move_id
+    move_id_here, known = _of_user(move_id, uid, means)
     if known is not None and known.state in OPEN:
         return []
     held = sorted((job for job in jobs if job.state == "PENDING" and job.reason == "JobHeldUser"), key=_age)
@@ -352,10 +403,17 @@ def _adopted(uid: int, move_id: str, jobs: list[QueuedJob], means: Means, now: i
     found = []
     for job in jobs:
         own_id = hashlib.sha256(f"{move_id} {uid} {job.cluster} {job.id}".encode()).hexdigest()[:16]
-        clean = means.books.transfer(own_id)
+        own_id, clean = _of_user(own_id, uid, means)
         if clean is None or clean.state not in OPEN:
             found.append(_again(own_id, move_id, job, NONE, now, asked=0))
     return found
+
+
+def _of_user(id_: str, uid: int, means: Means) -> tuple[str, Transfer | None]:
+    """The move of a user's with this id, or with one that follows from it: others can have forged marks with any of them."""
+    while (known := means.books.transfer(id_)) is not None and known.uid != uid:
+        id_ = hashlib.sha256(f"{id_} {uid}".encode()).hexdigest()[:16]
+    return id_, known
 
 
 def _age(job: QueuedJob) -> tuple[int, str, int]:

@@ -11,7 +11,7 @@ from slurm_carbon.reoptimize.problem import Movable
 from slurm_carbon.reoptimize.room import Room, Totals
 from slurm_carbon.reoptimize.standing import Rules, Standing
 
-EARLIER_S = 900  # by how much a job that will be late anyhow has to start earlier to be moved for that
+EARLIER_S = 3600  # by how much a job that will be late anyhow has to start earlier to be moved for that
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,6 +56,7 @@ class Scales:
         by_name = {location.name: location for location in outlook.locations}
         self.locations = [by_name[name] for name in room.places.locations]
         self.zones = [outlook.zones[location.zone] for location in self.locations]
+        self.in_federation = [bool(s.job.siblings) for s in mine]
         self.totals = Totals(self.zones)
         self.captured = np.array([zone.captured for zone in self.zones])
         count = len(mine)
@@ -98,7 +99,7 @@ class Scales:
         np.maximum.at(last, job, begin)
         at_once = np.bincount(job, (where != of.here[job]) | (spots.start > 0), count) == 0
         needed = np.where(at_once, self.once_g, self.needed_g)  # who starts at once is not moved again
-        earlier = (last <= self.latest) | (last < self.starts - EARLIER_S) | self.stuck
+        earlier = (last <= self.latest) | (((last < self.starts - EARLIER_S) | self.stuck) & ~self.only_rescue)
         rescued = moved & placed & self.late & earlier
         enough = (saved >= needed) & (saved > waits_g) & (saved > 0) & ~self.only_rescue & (last <= self.latest)
         return Worth(moved & placed & (enough | rescued), rescued, saved, new_g, needed)
@@ -113,6 +114,11 @@ class Scales:
             (where == of.here[job]) & ((start == of.present[job]) | (self.eligible[job] & (start < of.present[job])))
         )
 
+    def is_anew(self, job: int, location: int) -> bool:
+        """Whether a job would be submitted anew to come to a location."""
+        here = int(self.of.here[job])
+        return self.locations[here].cluster != self.locations[location].cluster and not self.in_federation[job]
+
     def row(self, kind: int, location: int) -> Floats:
         """[T] g of a profile at a location, by the slot in which it starts."""
         found = self._rows.get((kind, location))
@@ -123,13 +129,18 @@ class Scales:
             self._rows[kind, location] = found
         return found
 
-    def alternative(self, job: int, free: Floats) -> tuple[int, int] | None:
-        """Where and when in what is free a move is worth most to a job; None if it is to nowhere. Not for split arrays."""
+    def alternative(self, job: int, free: Floats, near: bool = False) -> tuple[int, int] | None:
+        """Where and when in what is free a move is worth most to a job; None if it is to nowhere. Not for split arrays.
+
+        `near`: only where it need not be submitted anew.
+        """
         of, kind, slots = self.of, int(self.jobs.profile[job]), len(self.times)
         late, here, was = bool(self.late[job]), int(of.here[job]), float(self.starts[job])
         until = slots if late else min(slots, int(of.latest[job]) + 1)
         best: tuple[float, int, int] | None = None
         for location in np.flatnonzero(self.profiles.allowed[kind]).tolist():
+            if near and self.is_anew(job, location):
+                continue
             pools, amounts, run = of.use(job, location)
             full: Bools = np.any(free[pools, : until + run - 1] < amounts[:, None] * (1 - FITS), axis=0)
             taken = np.zeros(until + run, dtype=np.int64)
@@ -144,7 +155,7 @@ class Scales:
             grams = self.row(kind, location)[choice]
             if late:
                 in_time = times <= self.latest[job]
-                may = in_time | (times < was - EARLIER_S) | self.stuck[job]
+                may = in_time | (((times < was - EARLIER_S) | self.stuck[job]) & ~self.only_rescue[job])
                 score = np.where(in_time, -grams, -1e18 - times)
             else:
                 one, at = np.array([job]), np.array([location])

@@ -323,6 +323,12 @@ class Books:
         self.rows[transfer.id] = transfer
         self.world.point()
 
+    def put_transfers(self, transfers: Iterable[Transfer]) -> None:
+        self._write()
+        for transfer in transfers:
+            self.rows[transfer.id] = transfer
+        self.world.point()
+
     def transfer(self, id_: str) -> Transfer | None:
         return self.rows.get(id_)
 

@@ -55,7 +55,7 @@ def main(asked: dict[str, Any]) -> None:
         return read_answer(done)
 
     with open_ledger(asked["ledger"], patience_s=1.0) as ledger:
-        means = Means(runner, sites, ledger, submit, Times(**asked["times"]), us=os.geteuid())
+        means = Means(runner, sites, ledger, submit, Times(**asked["times"]), sleep=runner.pause, us=os.geteuid())
         now = int(time.time())
         seen: dict[str, dict[int, QueuedJob]] = {}
         for name, site in sites.items():

@@ -17,12 +17,13 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from random import Random
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
+from slurm_carbon import marks
 from slurm_carbon.ledger.store import open_ledger
 from slurm_carbon.ledger.values import Entry
 from tests.conftest import CLUSTER_SCRIPT, ROOT, Lab, start_lab
@@ -40,15 +41,8 @@ SLACK_S = 300  # how much later than its time a start is seen on a clock that ju
 LOOKS_S = 31  # how often slurmctld looks for jobs whose time is over: after a jump by so much it does at once
 TOGETHER_S = 180  # ends that are waited for together
 RUN_ON = "exec sleep 999999"
-HELPER = """\
-import contextlib, io, json, sys
-from slurm_carbon.cli import main
-for line in sys.stdin:
-    out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        code = main(json.loads(line))
-    print(json.dumps([code, out.getvalue(), err.getvalue()]), flush=True)
-"""
+T = TypeVar("T")
+RUN = Path(__file__).parent / "days_run.py"
 
 
 # what is true, and what is known of it
@@ -93,6 +87,14 @@ class Truth(NamedTuple):
             for hour in range(max(0, at - 2), len(self.cycle[cluster]))
         ]
         return "start,g_per_kwh\n" + "\n".join(rows) + "\n"
+
+
+def one_green_hour(begin_epoch_s: int, days: int = 12, green: int = 10) -> Truth:
+    """One clean hour a day; the others differ little, and both clusters are the same. All of it is known beforehand."""
+    day = [50.0 if hour == green else 350.0 + 50 * ((hour * 7) % 24 - 12) / 12 for hour in range(24)]
+    still = [0.0] * 24 * days
+    start = begin_epoch_s - begin_epoch_s % DAY - DAY
+    return Truth(start, dict.fromkeys(CLUSTERS, day * days), dict.fromkeys(CLUSTERS, still), 1.0)
 
 
 def truth(begin_epoch_s: int, seed: int, days: int = 12, weather: float = 40.0, lasts: float = 0.95) -> Truth:
@@ -146,7 +148,8 @@ class Asked(NamedTuple):
         array = [f"--array=1-{self.tasks}"] if self.tasks > 1 else []
         # a job that took the library of the fake clock along would look for what its sbatch has left in memory
         return [
-            "-J", self.name, f"-t{self.run_s // 60}", "-N1", f"-n{self.cores}", "--export=PATH", "-o/dev/null", *array,
+            "-J", self.name, f"-t{self.run_s // 60}", "-N1", f"-n{self.cores}", "--mem-per-cpu=1000", "--export=PATH",
+            "-o/dev/null", *array,
             *self.words, f"--wrap={RUN_ON}",
         ]  # fmt: skip
 
@@ -164,8 +167,8 @@ def mixed(count: int, seed: int) -> list[Asked]:
     found = []
     for number in range(count):
         home = random.choice(CLUSTERS)
-        cores = random.choice((1, 1, 2, 2, 3, 4, 4, 6, 8, 8, 12, 16))
-        run_s = random.choice((1, 1, 2, 2, 3, 4, 4, 6, 8, 12, 16)) * GRID
+        cores = random.choice((1, 1, 2, 2, 3, 4, 4, 6, 8, 16))
+        run_s = random.choice((1, 1, 2, 2, 3, 4, 4, 6, 8, 16)) * GRID
         delay_s = random.choices((0, 6, 12, 24, 36, 48), (1, 3, 4, 5, 4, 4))[0] * HOUR
         asked = Asked(f"j{number:03}", random.choice(USERS), home, cores, run_s, delay_s)
         kind = random.random()
@@ -196,7 +199,8 @@ def cleanest(asked: Asked, known: Callable[[str, int], float], now_epoch_s: int)
         return sum(known(asked.home, at) for at in range(start, start + asked.run_s, GRID))
 
     edges = range(-(-now_epoch_s // GRID) * GRID, now_epoch_s + asked.max_delay_s + 1, GRID)
-    return min((now_epoch_s, *edges), key=mean)
+    starts: list[int] = [now_epoch_s, *edges]
+    return min(starts, key=mean)
 
 
 # the clusters
@@ -224,16 +228,17 @@ class Ran(NamedTuple):
     start_epoch_s: int
     end_epoch_s: int
     cores: int
+    node: str
 
 
 class Days:
     """Two clusters, their clock, and one process that does what cron would."""
 
-    def __init__(self, lab: Lab, what_is_true: Callable[[int], Truth], **reoptimize: str) -> None:
+    def __init__(self, lab: Lab, what_is_true: Truth, **reoptimize: str) -> None:
         self.lab = lab
         self.offset_s = 0
         self.login = {c: self._login(c) for c in CLUSTERS}
-        self.truth = what_is_true(int(time.time()))
+        self.truth = what_is_true
         self.reports: list[dict[str, Any]] = []
         self.spent: Counter[str] = Counter()
         self.helper: subprocess.Popen[str] | None = None
@@ -279,6 +284,15 @@ class Days:
         rows = [line.split("|") for line in self.ask(cluster, "squeue", "-hr", "-o", "%i|%j|%t|%S|%e|%r").splitlines()]
         return [Row(i, name, state, _moment(start), _moment(end), reason) for i, name, state, start, end, reason in rows]
 
+    def begins(self, cluster: str) -> dict[str, int]:
+        """When each job that waits or runs was to begin, by name."""
+        found = {}
+        for line in self.ask(cluster, "squeue", "-h", "-o", "%j|%V|%k").splitlines():
+            name, submitted, comment = line.split("|", 2)
+            mark = marks.read(comment)[1]
+            found[name] = mark.begin_epoch_s if mark else int(submitted)
+        return found
+
     def cycles(self, cluster: str) -> int:
         """How often backfill has looked at the queue."""
         lines = self.ask(cluster, "sdiag").splitlines()
@@ -286,14 +300,14 @@ class Days:
 
     # the site
 
-    def set_up(self) -> None:
+    def set_up(self, clusters: Sequence[str] = CLUSTERS) -> None:
         """The site's configuration and its first outlook."""
         tables = "".join(
             f'[zones.{c}]\nsources = ["file"]\nfile = "{self.lab.site}/{c}.csv"\n'
             f'[clusters.{c}]\nzone = "{c}"\nfilesystem = "home"\nslurm_conf = "{self.lab.folder}/{c}/slurm.conf"\n'
             f"pue = {PUE[c]}\nwatts_per_core = {W_PER_CORE}\nwatts_per_gb = 0\n"
             + "".join(f"[clusters.{c}.partitions.{p}]\n" for p in PARTITIONS)
-            for c in CLUSTERS
+            for c in clusters
         )
         again = "".join(f"{name} = {value}\n" for name, value in self.settings.items())
         self.lab.config.write_text(
@@ -311,10 +325,10 @@ class Days:
             os.utime(new, (self.now(), self.now()))
             new.rename(self.lab.site / f"{cluster}.csv")
 
-    def run(self, *words: str) -> dict[str, Any]:
-        """A command of slurm-carbon, with --json, in the process that does all of them: Python starts but once."""
+    def run(self, what: str) -> dict[str, Any]:
+        """`reoptimize`, or `refresh`: see days_run.py."""
         if self.helper is None:
-            command = [CLUSTER_SCRIPT, "--dir", self.lab.folder, "run", "--cluster", CLUSTERS[0], "--", sys.executable, "-c", HELPER]
+            command = [CLUSTER_SCRIPT, "--dir", self.lab.folder, "run", "--cluster", CLUSTERS[0], "--", sys.executable, RUN]
             environment = {
                 "PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "PYTHONPATH": str(ROOT), "OPENBLAS_NUM_THREADS": "1",
                 "SLURM_CARBON_CONFIG": str(self.lab.config), "SLURM_CARBON_OUTLOOK": str(self.lab.outlook),
@@ -324,11 +338,11 @@ class Days:
             )
         assert self.helper.stdin is not None
         assert self.helper.stdout is not None
-        self.helper.stdin.write(json.dumps([*words, "--json"]) + "\n")
+        self.helper.stdin.write(json.dumps([what, str(self.lab.folder / "clock"), self.offset_s]) + "\n")
         self.helper.stdin.flush()
-        code, out, err = json.loads(self.helper.stdout.readline())
-        assert code == 0, (words, code, out[-3000:], err)
-        found: dict[str, Any] = json.loads(out)
+        found: dict[str, Any] = json.loads(self.helper.stdout.readline())
+        self.offset_s = found["offset_s"]
+        assert not found["problems"], found["problems"]
         return found
 
     def tick(self) -> dict[str, Any]:
@@ -426,34 +440,32 @@ class Days:
     def ran(self) -> list[Ran]:
         """Every time that a job ran, as sacct has it."""
         found = []
-        fields = "JobID,JobIDRaw,JobName,Partition,State,Start,End,ElapsedRaw,NCPUS"
+        fields = "JobID,JobName,Partition,State,Start,End,ElapsedRaw,NCPUS,NodeList"
         since = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(self.now() - 11 * DAY))
         for cluster in CLUSTERS:
             text = self.ask(cluster, "sacct", "-aDXnP", "--local", "-S", since, "-E", "now+9days", "-o", fields)
             for line in text.splitlines():
-                shown, raw, name, partition, state, start, end, elapsed, cores = line.split("|")
+                shown, name, partition, state, start, end, elapsed, cores, node = line.split("|")
                 if state.startswith("CANCELLED") and int(elapsed) == 0:
                     continue  # it has gone to the other cluster
                 assert state == "TIMEOUT", line
                 found.append(Ran(
-                    name, shown.partition("_")[2], cluster, partition, int(shown.partition("_")[0]), int(start), int(end), int(cores)
+                    name, shown.partition("_")[2], cluster, partition, int(shown.partition("_")[0]), int(start), int(end),
+                    int(cores), node,
                 ))  # fmt: skip
         return found
 
-    def entries(self) -> list[Entry]:
-        """All that the ledger has of jobs that ran."""
+    def entries(self) -> dict[tuple[str, int], Entry]:
+        """The newest entry that the ledger has of each job, by cluster and number."""
         with open_ledger(f"sqlite:///{self.lab.site}/ledger/ledger.sqlite", read_only=True) as ledger:
-            found = []
-            for cluster in CLUSTERS:
-                found += ledger.entries(cluster, range(1, 5000)).values()
-        return found
+            return {(c, number): entry for c in CLUSTERS for number, entry in ledger.entries(c, range(1, 5000)).items()}
 
 
 def is_due(row: Row, now_epoch_s: int) -> bool:
     """Whether a job that waits waits for room."""
-    return row.reason not in ("BeginTime", "JobHeldUser", "JobHeldAdmin") and row.start_epoch_s <= now_epoch_s or (
-        row.reason in ("Resources", "Priority")
-    )
+    if row.reason == "None":  # not looked at yet
+        return row.start_epoch_s <= now_epoch_s
+    return row.reason not in ("BeginTime", "JobHeldUser", "JobHeldAdmin")
 
 
 def _moment(text: str) -> int:
@@ -470,13 +482,42 @@ class Result(NamedTuple):
     ran: list[Ran]
     emitted_g: float
     mean_wait_h: float
-    late: int  # started after their latest start
+    late: tuple[str, ...]  # names of those that started after their latest start
     moves: int
     wall_s: float
-    days: Days
+    submitted_epoch_s: int
+    reports: list[dict[str, Any]]
+    entries: dict[tuple[str, int], Entry]  # that the ledger has, by cluster and number
+    spent: Counter[str]  # ms of the wall's time
+
+    def wrong(self, jobs: Sequence[Asked]) -> list[str]:
+        """What no rule may do: a job that did not run just once, or on a place where it may not."""
+        asked = {job.name: job for job in jobs}
+        times = Counter((r.name, r.task) for r in self.ran)
+        wanted = {(j.name, str(task)) for j in jobs if j.tasks > 1 for task in range(1, j.tasks + 1)}
+        wanted |= {(j.name, "") for j in jobs if j.tasks == 1}
+        found = [f"{name} {task} ran {times[name, task]} times" for name, task in wanted | set(times) if times[name, task] != 1
+                 or (name, task) not in wanted]  # fmt: skip
+        return found + [
+            f"{r.name} ran at {r.cluster}/{r.partition}, but may only at {sorted(asked[r.name].places())}"
+            for r in self.ran if r.name in asked and f"{r.cluster}/{r.partition}" not in asked[r.name].places()
+        ]  # fmt: skip
+
+    def had_room(self, job: Asked) -> str:
+        """A node that had room for a job all through the minutes after its latest start; empty if all was full."""
+        latest = self.submitted_epoch_s + job.max_delay_s
+        for place in sorted(job.places()):
+            cluster, _, partition = place.partition("/")
+            for number in range(NODES if partition == "batch" else NODES // 2):
+                node = f"{cluster}{number}"
+                here = [r for r in self.ran if r.node == node and r.start_epoch_s < latest + SLACK_S and r.end_epoch_s > latest]
+                if sum(r.cores for r in here) + job.cores <= CORES:
+                    return node
+        return ""
 
 
-RULES = ("plain sbatch", "each alone", "CATS rule", "slurm-carbon")
+PLAIN, ALONE, CATS, OURS = "plain sbatch", "each alone", "CATS rule", "slurm-carbon"
+RULES = (PLAIN, ALONE, CATS, OURS)
 
 
 def follow(days: Days, rule: str, jobs: Sequence[Asked], ticks_s: int, begin_epoch_s: int, most_s: int = 8 * DAY) -> Result:
@@ -486,9 +527,10 @@ def follow(days: Days, rule: str, jobs: Sequence[Asked], ticks_s: int, begin_epo
     days.set_up()
     now = days.now()
     csbatch, sbatch = [days.lab.bin / "csbatch"], ["sbatch"]
-    if rule == "plain sbatch":
+    if rule == PLAIN:
         days.submit(sbatch, [(asked, []) for asked in jobs])
-    elif rule == "CATS rule":
+    elif rule == CATS:
+
         def known(cluster: str, epoch_s: int) -> float:
             return days.truth.expected(cluster, days.truth.hour_of(epoch_s), days.truth.hour_of(now))
 
@@ -496,47 +538,122 @@ def follow(days: Days, rule: str, jobs: Sequence[Asked], ticks_s: int, begin_epo
         days.submit(sbatch, [(a, [f"--begin=uts{b}"] if b > now else []) for a, b in zip(jobs, begins, strict=True)])
     else:
         days.submit(csbatch, [(asked, asked.carbon()) for asked in jobs])
-    days.play(ticks_s if rule == "slurm-carbon" else None, most_s)
+    days.play(ticks_s if rule == OURS else None, most_s)
     ran = days.ran()
     by_name = {asked.name: asked for asked in jobs}
     emitted = sum(days.truth.emitted_g(r.cluster, r.start_epoch_s, r.end_epoch_s, r.cores) for r in ran)
     waits = [r.start_epoch_s - now for r in ran]
-    late = {r.name for r in ran if r.start_epoch_s > now + by_name[r.name].max_delay_s + SLACK_S}
+    late = {r.name for r in ran if not by_name[r.name].off and r.start_epoch_s > now + by_name[r.name].max_delay_s + SLACK_S}
     moves = sum(each["outcome"] == "done" for report in days.reports for each in report["decided"])
     return Result(
-        rule, ran, emitted, sum(waits) / max(1, len(waits)) / HOUR, len(late), moves, time.monotonic() - wall, days
+        rule, ran, emitted, sum(waits) / max(1, len(waits)) / HOUR, tuple(sorted(late)), moves, time.monotonic() - wall, now,
+        days.reports, days.entries() if rule == OURS else {}, days.spent,
+    )  # fmt: skip
+
+
+class Herd(NamedTuple):
+    """What came of equal jobs that were submitted one after the other."""
+
+    priced: bool
+    jobs: int
+    at_a_time: int  # as many of them fit
+    beyond_h: float  # mean wait beyond the planned start
+    longest_h: float
+    emitted_g: float
+    wall_s: float
+
+
+def herd(
+    days: Days, priced: bool, count: int, cores: int, nodes: int, submitted_s: int, every_s: int, begin_epoch_s: int
+) -> Herd:
+    """Equal jobs of an hour that come over some hours to one cluster, by csbatch, with runs between them that move nothing.
+
+    With prices, or with nothing but a new outlook instead of each run.
+    """
+    wall = time.monotonic()
+    days.jump_to(begin_epoch_s)
+    days.set_up(CLUSTERS[:1])
+    home = CLUSTERS[0]
+    for node in range(nodes, NODES):
+        days.ask(home, "scontrol", "update", f"nodename={home}{node}", "state=drain", "reason=fewer")
+    begin, sent = days.now(), 0
+    for at in range(begin, begin + submitted_s, every_s):
+        days.jump_to(at)
+        if priced:
+            days.tick()
+        else:
+            with days.timed("ticks"):
+                days.new_forecast()
+                days.run("refresh")
+        until = count * (at - begin + every_s) // submitted_s
+        some = [
+            Asked(f"h{number:03}", USERS[number % 2], home, cores, HOUR, 3 * DAY, words=("-pbatch",))
+            for number in range(sent, until)
+        ]
+        days.submit([days.lab.bin / "csbatch"], [(asked, asked.carbon()) for asked in some])
+        sent = until
+    begins = days.begins(home)
+    days.play(None, 8 * DAY)
+    ran = days.ran()
+    assert Counter(r.name for r in ran) == Counter(begins.keys()), (len(ran), len(begins))
+    beyond = [max(0, r.start_epoch_s - begins[r.name]) / HOUR for r in ran]
+    emitted = sum(days.truth.emitted_g(r.cluster, r.start_epoch_s, r.end_epoch_s, r.cores) for r in ran)
+    return Herd(
+        priced, count, nodes * (CORES // cores), sum(beyond) / len(beyond), max(beyond), emitted, time.monotonic() - wall
     )
 
 
 def table(results: Sequence[Result]) -> str:
     """Rule, g CO2e, saving, mean wait, late, moves."""
-    plain = next(r.emitted_g for r in results if r.rule == RULES[0])
-    lines = [f"{'rule':<14}{'g CO2e':>10}{'saving':>9}{'mean wait':>11}{'late':>6}{'moves':>7}{'wall':>8}"]
-    for r in results:
-        lines.append(
-            f"{r.rule:<14}{r.emitted_g:>10.0f}{100 * (1 - r.emitted_g / plain):>8.1f}%{r.mean_wait_h:>9.1f} h{r.late:>6}"
-            f"{r.moves:>7}{r.wall_s:>6.0f} s"
-        )
-    return "\n".join(lines)
+    plain = next(r.emitted_g for r in results if r.rule == PLAIN)
+    head = f"{'rule':<14}{'g CO2e':>10}{'saving':>9}{'mean wait':>11}{'late':>6}{'moves':>7}{'wall':>8}"
+    rows = [
+        f"{r.rule:<14}{r.emitted_g:>10.0f}{100 * (1 - r.emitted_g / plain):>8.1f}%{r.mean_wait_h:>9.1f} h{len(r.late):>6}"
+        f"{r.moves:>7}{r.wall_s:>6.0f} s"
+        for r in results
+    ]
+    return "\n".join([head, *rows])
+
+
+def tomorrow() -> int:
+    """17:00 UTC of the next day, when every day's cleaner hours are still to come; epoch seconds."""
+    at = datetime.now(UTC).replace(hour=17, minute=0, second=0, microsecond=0) + timedelta(days=1)
+    return int(at.timestamp())
 
 
 def at_once(installed: Path, name: str, jobs: Sequence[Asked], rules: Sequence[str], ticks_s: int, seed: int) -> list[Result]:
     """The rules side by side, each on two clusters of its own, all from the same hour on."""
-    tomorrow = datetime.now(UTC).replace(hour=17, minute=0, second=0, microsecond=0) + timedelta(days=1)
-    begin = int(tomorrow.timestamp())
+    begin = tomorrow()
+
+    def one(days: Days, rule: str) -> Result:
+        return follow(days, rule, jobs, ticks_s, begin)
+
+    return _side_by_side(installed, name, one, rules, truth(begin, seed), "enforce")
+
+
+def herds(installed: Path, name: str, count: int, *, cores: int, nodes: int, submitted_s: int, every_s: int) -> list[Herd]:
+    """The same equal jobs with prices and without, side by side."""
+    begin = tomorrow()
+
+    def one(days: Days, how: str) -> Herd:
+        return herd(days, how == "priced", count, cores, nodes, submitted_s, every_s, begin)
+
+    return _side_by_side(installed, name, one, ("priced", "unpriced"), one_green_hour(begin), "observe")
+
+
+def _side_by_side(
+    installed: Path, name: str, do: Callable[[Days, str], T], which: Sequence[str], true: Truth, mode: str
+) -> list[T]:
     lock = threading.Lock()
+    lab_of = contextmanager(start_lab)
 
-    def one(rule: str) -> Result:
-        clusters = start_lab(installed, f"{name}-{rule.split()[0]}", "--fake-clock")
-        with lock:  # they are brought up one by one: each takes all that this machine has
-            lab = next(clusters)
-        days = Days(lab, lambda _: truth(begin, seed))
-        try:
-            return follow(days, rule, jobs, ticks_s, begin)
-        finally:
-            days.end()
-            with lock:
-                clusters.close()
+    def one(what: str) -> T:
+        with ExitStack() as stack:
+            with lock:  # they are brought up one by one: each takes all that this machine has
+                lab = stack.enter_context(lab_of(installed, f"{name}-{what.split()[0]}", "--fake-clock"))
+            days = Days(lab, true, mode=f'"{mode}"')
+            stack.callback(days.end)
+            return do(days, what)
 
-    with ThreadPoolExecutor(len(rules)) as pool:
-        return list(pool.map(one, rules))
+    with ThreadPoolExecutor(len(which)) as pool:
+        return list(pool.map(one, which))

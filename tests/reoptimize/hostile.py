@@ -22,6 +22,7 @@ BEGIN_S, LATEST_S = 6 * HOUR_S, 20 * HOUR_S  # from the start of the scene
 UIDS = {"user1": 20001, "user2": 20002}
 FLOOD = 500  # jobs with forged ids of moves
 TASKS = 1000  # of each of two arrays
+EXPLAINED = ("name of lines", "name of escapes", "name of bytes", "comment of control characters")
 RECORDS = ".local/state/slurm_carbon/submissions"
 GOOD = "cs1 begin={begin} latest={latest} at=alpha/batch g=500 base=900 kwh=1 id={id} in=alpha/batch,beta/batch"
 # submits as the user whose shell it is: a list of (key, words, more environment) on stdin; what became of each on stdout
@@ -82,8 +83,9 @@ class Case(NamedTuple):
     spoil: Callable[[Scene, Path], None] | None = None  # what is done to the record's file
     submitted: Callable[[Scene, str], None] | None = None  # what is done to the job
     goes: bool | None = None  # whether it must come to the other cluster, or must not
-    runs: tuple[int, ...] = (1,)  # how often it may run in the end
-    ends: bool = False  # taken away before the end: it would take too long, or would never start
+    lives: tuple[int, ...] = (1,)  # how many of it there are in the end; none only by his own doing
+    held: bool = False  # it may be held in the end: not by us
+    later: bool = False  # its start may lie far ahead, by his own wish
 
 
 @dataclass
@@ -100,6 +102,7 @@ class Scene:
     ticks: list[tuple[Done, float]] = field(default_factory=list)  # with seconds
     shown: dict[str, Done] = field(default_factory=dict)  # what users were shown
     environment: tuple[bytes, ...] = ()
+    flooded: dict[str, str] = field(default_factory=dict)  # number of each job of the flood
 
     @property
     def witness(self) -> Path:
@@ -158,6 +161,7 @@ class Scene:
         )
         lab.config.write_text(f'{head}\n[reoptimize]\nmode = "enforce"\nsolver_time = "2s"\n{tables}')
         self.forecast(5, 30)
+        self.words = {"begin": str(self.began_epoch_s + BEGIN_S), "latest": str(self.began_epoch_s + LATEST_S)}
 
     def lay_out(self) -> None:
         """Canaries, and all that user1 prepares in his home."""
@@ -323,10 +327,10 @@ class Scene:
     def flood(self) -> None:
         """Very many jobs that all say that they are on their way to another cluster."""
         script = str(self.script("flood"))
-        self.words["id"] = "f" * 16
+        mark = GOOD.replace("{id}", "f" * 16)
         words = ["/usr/bin/sbatch", "--parsable", "-t", "1", "-o", "/dev/null", f"--begin=uts{self.words['begin']}"]
-        self.submit([
-            [f"flood {n}", [*words, f"--comment={self.fill(GOOD)} mv={n + 1:016x}", script], {}] for n in range(FLOOD)
+        self.flooded = self.submit([
+            [f"flood {n}", [*words, f"--comment={self.fill(mark)} mv={n + 1:016x}", script], {}] for n in range(FLOOD)
         ])  # fmt: skip
 
     # runs
@@ -345,7 +349,7 @@ class Scene:
         self.shown["user2"] = self.lab.run(tool, "queue", user="user2")
         self.shown["root"] = self.lab.run(tool, "queue", "--all", user=None)
         for key, number in self.jobs.items():
-            if key.startswith(("name", "comment of control", "a mark twice")):
+            if key in EXPLAINED:
                 self.shown[f"explain {key}"] = self.lab.run(tool, "explain", "-M", "alpha", number, user=None)
 
 
@@ -421,7 +425,7 @@ MARKS = {
     "numbers none": Case("figures that are none", "cs1 begin={begin} latest={latest} at=alpha/batch g=nan base=inf kwh=1e999 "
                          "id={id} in=alpha/batch,beta/batch", goes=False),
     "numbers vast": Case("figures to be first of all", "cs1 begin={begin} latest={latest} at=alpha/batch g=999999999999999 "
-                         "base=999999999999999 kwh=999999999999999 id={id} in=alpha/batch,beta/batch", goes=True),
+                         "base=999999999999999 kwh=999999999999999 id={id} in=alpha/batch,beta/batch"),
     "others record": Case("the id of user2's record", GOOD.replace("{id}", "{others_id}"), goes=False),
     "id with slashes": Case("an id that leads out of the folder", GOOD.replace("{id}", "../../../../"), goes=False),
     "id a path": Case("an id that is a path", GOOD.replace("{id}", "{secret}"), goes=False),
@@ -458,10 +462,10 @@ TEXTS = {
 }  # fmt: skip
 MOVES = {
     "mv of another's move": Case("the id of a move of user2's", GOOD + " mv={move}", goes=False),
-    "mv of another's move, held": Case("the same, held", GOOD + " mv={move}", ("-H",), goes=False),
-    "mv of nobody": Case("a move that is none, held", GOOD + " mv=00000000000000aa", ("-H",), goes=False),
+    "mv of another's move, held": Case("the same, held: it says that it is the other's copy", GOOD + " mv={move}", ("-H",), goes=False, lives=(0, 1)),
+    "mv of nobody": Case("a move that is none, held", GOOD + " mv=00000000000000aa", ("-H",), goes=False, held=True),
     "mv of nobody, by an admin": Case("the same, and an administrator holds it", GOOD + " mv=00000000000000ab",
-                                      submitted=_as_admin("hold"), goes=False, runs=(0,), ends=True),
+                                      submitted=_as_admin("hold"), goes=False, held=True),
     "mv a path": Case("a move with a path as its id", GOOD + " mv=../../../../../x", goes=False),
     "mv of the flood": Case("the id of one of many", GOOD + " mv=0000000000000001", goes=False),
 }  # fmt: skip
@@ -473,7 +477,7 @@ FILES = {
     "record in a linked folder": Case("the folder is user2's", GOOD.replace("{id}", "{others_id}"), spoil=_folder_link, goes=False),
     "record a pipe": Case("the record is a pipe", spoil=_replaced(lambda _, path: os.mkfifo(path)), goes=False),
     "record a folder": Case("the record is a folder", spoil=_replaced(lambda _, path: path.mkdir()), goes=False),
-    "record vast": Case("the record is of 3 GiB", spoil=lambda _, path: os.truncate(path, 3 << 30), goes=False),
+    "record vast": Case("the record is of 8 MiB", spoil=lambda _, path: os.truncate(path, 8 << 20), goes=False),
     "record gone": Case("there is none", record=None, goes=False),
     "record of root's group": Case("group root", record=_record(gid=0), goes=False),
     "record of root's folder": Case("a folder of root's", record=_record(directory="/root"), goes=False),
@@ -495,9 +499,8 @@ OPTIONS = {
     "option wrap": Case("another script", recorded=("--wrap", "id"), goes=False),
     "option export-file": Case("variables from root's file", recorded=("--export-file={secret}",), goes=False),
     "option chdir": Case("root's folder", recorded=("--chdir=/root",)),
-    "option output of another's": Case("user2's file as output", options=("-o", "{others_secret}"), goes=True, runs=(0,)),
-    "option output of root's": Case("root's file as output", options=("-o", "{secret}", "--open-mode=truncate"), goes=True,
-                                    runs=(0,)),
+    "option output of another's": Case("user2's file as output", options=("-o", "{others_secret}"), goes=True),
+    "option output of root's": Case("root's file as output", options=("-o", "{secret}", "--open-mode=truncate"), goes=True),
     "option partition": Case("root's partition", recorded=("-p", "closed"), goes=True),
     "option quiet": Case("sbatch says nothing", recorded=("-Q",)),
     "option nice": Case("a better priority", recorded=("--nice=-10000",)),
@@ -505,7 +508,7 @@ OPTIONS = {
 }  # fmt: skip
 ENVIRONMENT = {
     "variable LD_PRELOAD": Case("a library", recorded_environment={"LD_PRELOAD": "{evil}/lib/libc.so.6"}, goes=False),
-    "variable LD_LIBRARY_PATH": Case("libraries", recorded_environment={"LD_LIBRARY_PATH": "{evil}/lib"}, goes=True, runs=(0, 1)),
+    "variable LD_LIBRARY_PATH": Case("libraries", recorded_environment={"LD_LIBRARY_PATH": "{evil}/lib"}, goes=True),
     "variable BASH_ENV": Case("a script that every bash runs", environment={"BASH_ENV": "{evil}/rc", "ENV": "{evil}/rc"}, goes=True),
     "variable PYTHONPATH": Case("modules", environment={"PYTHONPATH": "{evil}/python", "PYTHONHOME": "{evil}/python",
                                 "PYTHONSTARTUP": "{evil}/python/json.py"}, goes=True),
@@ -515,31 +518,28 @@ ENVIRONMENT = {
     "variable SLURM_CLUSTERS": Case("clusters", recorded_environment={"SLURM_CLUSTERS": "alpha,beta"}),
     "variable SBATCH_CLUSTERS": Case("a cluster", recorded_environment={"SBATCH_CLUSTERS": "alpha"}, goes=False),
     "variable SBATCH_OUTPUT": Case("user2's file as output", record=_record(options=("-t", "30")),
-                                   recorded_environment={"SBATCH_OUTPUT": "{others_secret}", "SBATCH_PARTITION": "closed"},
-                                   runs=(0, 1)),
+                                   recorded_environment={"SBATCH_OUTPUT": "{others_secret}", "SBATCH_PARTITION": "closed"}),
     "variable SBATCH_EXPORT": Case("no variables", recorded_environment={"SBATCH_EXPORT": "NIL", "SBATCH_DEBUG": "9"}),
     "variables of ours": Case("our own settings", recorded_environment={"SLURM_CARBON_END_AT": "1", "SLURM_CARBON_CONFIG": "{secret}",
                               "SLURM_CARBON_OUTLOOK": "{secret}"}, goes=True),
-    "variables of users": Case("another table of users", recorded_environment={"NSS_WRAPPER_PASSWD": "{evil}/passwd"},
-                               runs=(0, 1)),
+    "variables of users": Case("another table of users", recorded_environment={"NSS_WRAPPER_PASSWD": "{evil}/passwd"}),
     "variables very many": Case("2,000 variables", record=_record(), recorded_environment={f"V{n}": "x" * 40 for n in range(2000)}),
 }  # fmt: skip
 TIES = {
-    "after user2's": Case("waits for a job of user2's that is to move", options=("-d", "afterany:{mover}"), goes=False, runs=(0, 1),
-                          ends=True),
+    "after user2's": Case("waits for a job of user2's that is to move", options=("-d", "afterany:{mover}"), goes=False),
     "after all of user2's": Case("waits for all of them", options=("-d", "afterany:{plain}:{held}:{admin}:{running}:{mover}"),
-                                 goes=False, runs=(0,), ends=True),
+                                 goes=False),
     "singleton of user2's name": Case("waits for jobs of that name", options=("-J", "mover", "-d", "singleton"), goes=False),
-    "an array": Case("an array of very many tasks", options=("-a", f"0-{TASKS - 1}", "-t", "1"), runs=(0,), ends=True),
-    "another array": Case("another one", options=("-a", f"0-{TASKS - 1}%7", "-t", "1"), runs=(0,), ends=True),
+    "an array": Case("an array of very many tasks", options=("-a", f"0-{TASKS - 1}%16", "-t", "1")),
+    "another array": Case("another one", options=("-a", f"0-{TASKS - 1}%7", "-t", "1")),
     "begins in 3000 years": Case("a start that is beyond all dates", "cs1 begin=99999999999 latest=99999999999 at=alpha/batch g=1 "
-                                 "base=1 kwh=1 id={id} in=alpha/batch,beta/batch", ("--begin=2920-01-01",), runs=(0,), ends=True),
+                                 "base=1 kwh=1 id={id} in=alpha/batch,beta/batch", ("--begin=uts99999999999",), later=True),
     "runs for ever": Case("no time limit to speak of", options=("-t", "7-0",), goes=None),
-    "flip hold": Case("is held and released all the time", runs=(0, 1), ends=True),
+    "flip hold": Case("is held and released all the time", held=True),
     "flip release": Case("is released all the time"),
     "flip comment": Case("its comment changes all the time", goes=None),
-    "flip start": Case("its start changes all the time", runs=(0, 1), ends=True),
-    "flip cancel": Case("is cancelled meanwhile", runs=(0, 1)),
+    "flip start": Case("its start changes all the time", later=True),
+    "flip cancel": Case("is cancelled meanwhile", lives=(0, 1)),
     "flip record": Case("its record changes all the time"),
 }  # fmt: skip
 CASES = {**MARKS, **TEXTS, **MOVES, **FILES, **OPTIONS, **ENVIRONMENT, **TIES}

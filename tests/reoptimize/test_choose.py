@@ -270,13 +270,19 @@ def worlds(draw: st.DrawFn) -> tuple[list[Queue], Outlook]:
 
 
 def replayed(room: Room, found: list[Standing], done: Chosen) -> float:
-    """The least that is free anywhere once all moves are made, counted anew from what the jobs ask for."""
+    """The least that is free anywhere once all moves are made, counted anew from what the jobs ask for.
+
+    A job that is late anyhow is told to start as soon as it can: when that is, Slurm finds out.
+    """
     free = room.places.capacity.copy()
     moves = {(m.job.cluster, m.job.id): m for m in done.moves}
     for number, standing in enumerate(found):
         if standing.stays:
             continue
         move = moves.get((standing.job.cluster, standing.job.id))
+        if move and move.entry.late:
+            assert move.to_epoch_s <= room.now_epoch_s
+            continue
         where = move.to_location if move else standing.here
         slot = room.slot(move.to_epoch_s) if move else int(room.present[number])
         cluster, _, partition = where.partition("/")

@@ -26,9 +26,9 @@ def begin_day(lab: Lab, mode: str = "enforce", **dips_h: int) -> int:
     """No jobs, no ledger, the clock on a full hour and a little, forecasts with a dip each, the mode; now."""
     lab.cancel_all()
     lab.jump_to((now(lab) // HOUR + 1) * HOUR + 60)
+    for path in (*(lab.site / "ledger").glob("*"), lab.site / "stop", lab.outlook):  # of its prices, too
+        path.unlink(missing_ok=True)
     forecast(lab, **dips_h)
-    for path in (lab.site / "ledger").glob("*"):
-        path.unlink()
     set_mode(lab, mode)
     return now(lab)
 
