@@ -21,13 +21,13 @@ What its owner does meanwhile counts: if he cancels, changes or releases a job, 
 How far a state has come stands in the first word of the note, and stands there before it is done.
 """
 
-import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
 from slurm_carbon import marks
 from slurm_carbon.ledger.values import CANCELLED, HELD, INTENDED, RELEASED, SUBMITTED, UNDOING, UNDONE, Transfer
 from slurm_carbon.queued import QueuedJob
+from slurm_carbon.reoptimize.signs import cleaned, given_back, is_marked, mark_of, marked
 
 # first words of notes
 HOLDING = "holding"  # INTENDED: the hold may have been sent
@@ -41,7 +41,6 @@ NONE = "-"
 # what is done; the names of the crash points too
 MARK, HOLD, SUBMIT, CANCEL_SOURCE, CANCEL_COPY = "mark", "hold", "submit", "cancel source", "cancel copy"
 RELEASE_COPY, CLEAN_COPY, RELEASE_SOURCE, CLEAN_SOURCE = "release copy", "clean copy", "release source", "clean source"
-FEDERATED = 1 << 26  # job ids of a federation begin here
 TRIES = 2  # of each in one run
 
 _HELD_BY_USER, _HELD_BY_ADMIN = "JobHeldUser", "JobHeldAdmin"
@@ -107,46 +106,6 @@ def step(t: Transfer, sight: Sight, now: int, times: Times, run: Run) -> Step:
     if made.transfer != t or made.effects:
         return made._replace(transfer=made.transfer._replace(changed_epoch_s=now))
     return made
-
-
-# marks
-
-
-def mark_of(t: Transfer) -> str:
-    """The id that stands in the comments. That of a move found again may differ from its own, if another user has it."""
-    word = t.note.split(" ", 2)[1:2]
-    return word[0][3:] if word and word[0].startswith("as=") else t.id
-
-
-def is_marked(comment: str, mark_id: str) -> bool:
-    """Whether a comment says that its job belongs to that move."""
-    mark = marks.read(comment)[1]
-    return mark is not None and mark.move == mark_id
-
-
-def marked(comment: str, mark: marks.Mark, move_id: str) -> str | None:
-    """A comment with the id of a move in its mark, or in the one given. None where there is no room for it."""
-    text, old = marks.read(comment)
-    wanted = (old or mark)._replace(move=move_id)
-    joined = marks.append(text, wanted)
-    return joined if joined is not None and is_marked(joined, move_id) else None
-
-
-def cleaned(comment: str) -> str:
-    """A comment without the id of a move; all else stays."""
-    text, mark = marks.read(comment)
-    if mark is None or not mark.move:
-        return comment
-    return marks.append(text, mark._replace(move="")) or text
-
-
-def given_back(t: Transfer, comment: str) -> str:
-    """What the source's comment was before, if its owner has not changed his text since; else his text as it is now."""
-    text, mark = marks.read(comment)
-    old_text, old_mark = marks.read(t.source_comment)
-    if text == old_text:
-        return t.source_comment
-    return text if mark is None or old_mark is None else cleaned(comment)
 
 
 # parts of the states
@@ -482,35 +441,3 @@ def _may_be_held_yet(t: Transfer, word: str, now: int, times: Times, run: Run) -
 
 
 _STEPS = {INTENDED: _intended, HELD: _held, SUBMITTED: _submitted, CANCELLED: _cancelled, UNDOING: _undoing}
-
-
-# what entangles a job with others
-
-
-def entangled(job: QueuedJob, others: Iterable[QueuedJob]) -> str:
-    """Why a job has to stay on its cluster, by what can change while it waits; empty if it need not."""
-    if job.dependency:
-        return "it depends on other jobs"
-    if job.het_id:
-        return "it is part of a heterogeneous job"
-    if job.reservation:
-        return "it has a reservation"
-    if job.siblings or job.id >= FEDERATED:
-        return "it is in a federation"
-    if job.array_id and job.array_id != job.id:
-        return "it is a part of an array"
-    for other in others:
-        if other.id == job.id:
-            continue
-        if job.array_id and other.array_id == job.array_id:
-            return "some of its tasks are apart from it"
-        if other.dependency and depends(other, job):
-            return "other jobs depend on it"
-    return ""
-
-
-def depends(other: QueuedJob, job: QueuedJob) -> bool:
-    """Whether a job waits for another one, by its number or by its name."""
-    if "singleton" in other.dependency and other.uid == job.uid and other.name == job.name:
-        return True
-    return str(job.id) in re.findall(r"\d+", other.dependency)

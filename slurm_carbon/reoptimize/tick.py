@@ -21,6 +21,7 @@ from slurm_carbon.owner import Answer, Resubmission, read_answer, resubmit_comma
 from slurm_carbon.planning.planner import Progress
 from slurm_carbon.queued import Queue
 from slurm_carbon.reoptimize import apply, choose, expect, faults, guard, look, remember, transfer
+from slurm_carbon.reoptimize.adopt import adopt
 from slurm_carbon.reoptimize.room import Room, furnish
 from slurm_carbon.reoptimize.standing import Rules, Standing
 from slurm_carbon.reoptimize.transfer import Means
@@ -130,8 +131,8 @@ class _Tick:
         queues = self.timed("read", self.queues)
         if not queues:
             raise CommandError("no cluster answers: " + "; ".join(self.problems))
-        if acts:
-            transfer.adopt(queues, means, self.now)
+        if acts and (found := adopt(queues, means, self.now)):
+            self.timed("finish", lambda: transfer.drive(found, means))
         now, rules = self.now, self.rules(may)
         stood = look.standing_of_queues(queues, ledger, outlook, rules, now)
         room, stood = self.timed("room", lambda: furnish(queues, stood, outlook, rules, now, look.horizon_s(outlook, now)))

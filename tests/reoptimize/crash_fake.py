@@ -16,7 +16,8 @@ from slurm_carbon.errors import CommandError, LedgerError
 from slurm_carbon.ledger.values import OPEN, Entry, Transfer
 from slurm_carbon.owner import Answer
 from slurm_carbon.queued import Queue
-from slurm_carbon.reoptimize.transfer import Means, Times, adopt, drive
+from slurm_carbon.reoptimize.adopt import adopt
+from slurm_carbon.reoptimize.transfer import Means, Times, drive
 from slurm_carbon.slurm.command import Command, Completed, Runner
 from slurm_carbon.slurm.moves import Site, look
 

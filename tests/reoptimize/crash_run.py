@@ -17,9 +17,10 @@ from slurm_carbon.ledger.store import open_ledger
 from slurm_carbon.ledger.values import Entry, Transfer
 from slurm_carbon.owner import Answer, Resubmission, read_answer, resubmit_command
 from slurm_carbon.queued import Queue, QueuedJob
+from slurm_carbon.reoptimize.adopt import adopt
 from slurm_carbon.reoptimize.apply import apply
 from slurm_carbon.reoptimize.move import Move
-from slurm_carbon.reoptimize.transfer import Means, Times, adopt, drive
+from slurm_carbon.reoptimize.transfer import Means, Times, drive
 from slurm_carbon.slurm.command import Completed, Runner
 from slurm_carbon.slurm.moves import Site, look
 

@@ -40,7 +40,6 @@ GRID = 1800  # s: what all run times and most starts are a multiple of
 SLACK_S = 300  # how much later than its time a start is seen on a clock that jumps
 LOOKS_S = 31  # how often slurmctld looks for jobs whose time is over: after a jump by so much it does at once
 TOGETHER_S = 180  # ends that are waited for together
-RUN_ON = "exec sleep 999999"
 T = TypeVar("T")
 RUN = Path(__file__).parent / "days_run.py"
 
@@ -143,14 +142,14 @@ class Asked(NamedTuple):
         named = {x for x in found if not self.locations or x in self.locations or x.partition("/")[0] in self.locations}
         return named | {f"{self.home}/{partition or 'batch'}"}  # where sbatch sends it, if nothing is worth it
 
-    def sbatch(self) -> list[str]:
-        """What of its command line is sbatch's."""
+    def sbatch(self, ran: Path) -> list[str]:
+        """What of its command line is sbatch's. The job writes into a file that it has begun."""
         array = [f"--array=1-{self.tasks}"] if self.tasks > 1 else []
         # a job that took the library of the fake clock along would look for what its sbatch has left in memory
         return [
             "-J", self.name, f"-t{self.run_s // 60}", "-N1", f"-n{self.cores}", "--mem-per-cpu=1000", "--export=PATH",
             "-o/dev/null", *array,
-            *self.words, f"--wrap={RUN_ON}",
+            *self.words, f'--wrap=echo "$SLURM_CLUSTER_NAME $SLURM_JOB_ID" >> {ran}; exec sleep 999999',
         ]  # fmt: skip
 
     def carbon(self) -> list[str]:
@@ -209,7 +208,7 @@ def cleanest(asked: Asked, known: Callable[[str, int], float], now_epoch_s: int)
 class Row(NamedTuple):
     """A job, or a task, as squeue has it."""
 
-    job_id: str
+    job_id: int
     name: str
     state: str
     start_epoch_s: int  # begin, expected or real
@@ -242,6 +241,13 @@ class Days:
         self.reports: list[dict[str, Any]] = []
         self.spent: Counter[str] = Counter()
         self.helper: subprocess.Popen[str] | None = None
+        self.ran_file = lab.site / "ran"
+        self.ran_file.touch()
+        self.ran_file.chmod(0o666)
+        for cluster in CLUSTERS:
+            with (lab.folder / cluster / "site.conf").open("a") as conf:
+                conf.write("SlurmdTimeout=0\n")  # a node that was not asked for hours, because time jumped, is not down
+            self.ask(cluster, "scontrol", "reconfigure")
         self.settings = {"mode": '"enforce"', "solver_time": '"1s"', **reoptimize}
 
     def _login(self, cluster: str) -> dict[str, str]:
@@ -281,8 +287,8 @@ class Days:
 
     def queue(self, cluster: str) -> list[Row]:
         """Who waits or runs."""
-        rows = [line.split("|") for line in self.ask(cluster, "squeue", "-hr", "-o", "%i|%j|%t|%S|%e|%r").splitlines()]
-        return [Row(i, name, state, _moment(start), _moment(end), reason) for i, name, state, start, end, reason in rows]
+        rows = [line.split("|") for line in self.ask(cluster, "squeue", "-hr", "-o", "%A|%j|%t|%S|%e|%r").splitlines()]
+        return [Row(int(i), name, state, _moment(start), _moment(end), reason) for i, name, state, start, end, reason in rows]
 
     def begins(self, cluster: str) -> dict[str, int]:
         """When each job that waits or runs was to begin, by name."""
@@ -364,7 +370,7 @@ class Days:
         """Submit jobs, each with words of its own, from every login node at once."""
         lines: dict[tuple[str, str], list[str]] = defaultdict(list)
         for asked, words in jobs:
-            lines[asked.user, asked.home].append(shlex.join([*map(str, command), *words, *asked.sbatch()]))
+            lines[asked.user, asked.home].append(shlex.join([*map(str, command), *words, *asked.sbatch(self.ran_file)]))
 
         def all_of(key: tuple[str, str]) -> None:
             done = self.lab.run("sh", "-e", "-c", "\n".join(lines[key]), user=key[0], cluster=key[1], timeout=170)
@@ -388,7 +394,11 @@ class Days:
             now = self.now()
             queues = {c: self.queue(c) for c in CLUSTERS}
             rows = [row for rows in queues.values() for row in rows]
-            if any(row.state == "CG" or (row.state == "R" and row.end_epoch_s <= now) for row in rows):
+            assert not any(row.reason.startswith("launch") for row in rows), rows
+            begun = self.ran_file.read_text().splitlines()
+            # what is being started must not find that hours have passed since it was sent
+            starting = {f"{c} {row.job_id}" for c, mine in queues.items() for row in mine if row.state == "R"} - set(begun)
+            if starting or any(row.state in ("CG", "CF") or (row.state == "R" and row.end_epoch_s <= now) for row in rows):
                 time.sleep(0.05)
                 self.spent["ending"] += 50
                 continue

@@ -82,9 +82,10 @@ class Case(NamedTuple):
     recorded_environment: dict[str, str] = {}  # noqa: RUF012
     spoil: Callable[[Scene, Path], None] | None = None  # what is done to the record's file
     submitted: Callable[[Scene, str], None] | None = None  # what is done to the job
-    goes: bool | None = None  # whether it must come to the other cluster, or must not
+    goes: bool | None = None  # False: it must not come to the other cluster. True: if that is tried, it must succeed
     lives: tuple[int, ...] = (1,)  # how many of it there are in the end; none only by his own doing
     held: bool = False  # it may be held in the end: not by us
+    second: bool = False  # submitted only before the second run: it spoils what else its owner has in the same run
     later: bool = False  # its start may lie far ahead, by his own wish
 
 
@@ -228,7 +229,11 @@ class Scene:
             "running": ("-t", "600"),
         }
         jobs = [
-            [name, ["sbatch", "--parsable", "-o", "/dev/null", "-t", "30", "-J", name, *words, "--wrap", "sleep 900"], {}]
+            [
+                name,
+                ["sbatch", "--parsable", "-o", "/dev/null", "-t", "30", "--mem=100", "-J", name, *words, "--wrap", "sleep 900"],
+                {},
+            ]
             for name, words in asked.items()
         ]
         for name, number in self.submit(jobs, "user2").items():
@@ -236,7 +241,7 @@ class Scene:
         held = self.lab.run("scontrol", "hold", self.innocent["admin"][1], user=None)
         assert held.code == 0, held
         [then] = self.submit(
-            [["then", [*jobs[0][1][:6], "-J", "then", "-d", f"afterany:{self.innocent['plain'][1]}", "--wrap", "true"], {}]],
+            [["then", [*jobs[0][1][:7], "-J", "then", "-d", f"afterany:{self.innocent['plain'][1]}", "--wrap", "true"], {}]],
             "user2",
         ).values()
         self.innocent["then"] = "alpha", then
@@ -245,7 +250,7 @@ class Scene:
     def submit_mover(self, name: str) -> str:
         """A job of user2's that shall come to beta; its number."""
         limits = {"CSBATCH_MAX_DELAY": "20h", "CSBATCH_LOCATIONS": "alpha/batch,beta/batch"}
-        words = ("--parsable", "-t", "30", "-o", "/dev/null", "-J", name, "--wrap", "sleep 1")
+        words = ("--parsable", "-t", "30", "--mem=100", "-o", "/dev/null", "-J", name, "--wrap", "sleep 1")
         done = self.lab.run(self.lab.bin / "csbatch", *words, user="user2", **limits)
         assert done.code == 0, done
         return done.out.strip().partition(";")[0]
@@ -271,7 +276,7 @@ class Scene:
         more = {**case.environment, **case.recorded_environment}
         environment = [entry for entry in self.environment if entry.split(b"=")[0].decode() not in more]
         environment += [os.fsencode(self.fill(f"{name}={value}")) for name, value in more.items()]
-        options = ("-t", "30", "-o", "/dev/null", *case.options, *case.recorded)
+        options = ("-t", "30", "--mem=100", "-o", "/dev/null", *case.options, *case.recorded)
         values: dict[str, Any] = {
             "id": record_id, "cluster": "alpha", "time_epoch_s": 1, "gid": UIDS["user1"], "umask": 0o22, "nice": 0,
             "limits": {"NOFILE": 1024}, "directory": os.fsencode(self.lab.home()),
@@ -309,26 +314,35 @@ class Scene:
         return path
 
     def submit_hostile(self, cases: dict[str, Case]) -> None:
-        """All jobs of user1, and what he does to them."""
+        """Jobs of user1, and what he does to them."""
         jobs: list[list[Any]] = []
-        for number, (key, case) in enumerate(cases.items()):
+        for number, (key, case) in enumerate(cases.items(), len(self.jobs)):
             self.words["id"] = self.forge(key, case, number)
             self.words["good"] = self.fill(GOOD)
             comment = self.fill(case.comment)
-            words = ["/usr/bin/sbatch", "--parsable", "-t", "30", "-o", "/dev/null", f"--begin=uts{self.words['begin']}",
+            words = ["/usr/bin/sbatch", "--parsable", "-t", "30", "--mem=100", "-o", "/dev/null", f"--begin=uts{self.words['begin']}",
                      *(self.fill(word) for word in case.options), f"--comment={comment}", str(self.script(key))]  # fmt: skip
             more = {name: self.fill(value) for name, value in case.environment.items()}
             jobs.append([key, words, more])
         self.jobs |= self.submit(jobs)
         for key, case in cases.items():
-            if case.submitted and key in self.jobs:
+            if case.submitted:
                 case.submitted(self, self.jobs[key])
 
     def flood(self) -> None:
         """Very many jobs that all say that they are on their way to another cluster."""
         script = str(self.script("flood"))
         mark = GOOD.replace("{id}", "f" * 16)
-        words = ["/usr/bin/sbatch", "--parsable", "-t", "1", "-o", "/dev/null", f"--begin=uts{self.words['begin']}"]
+        words = [
+            "/usr/bin/sbatch",
+            "--parsable",
+            "-t",
+            "1",
+            "--mem=100",
+            "-o",
+            "/dev/null",
+            f"--begin=uts{self.words['begin']}",
+        ]
         self.flooded = self.submit([
             [f"flood {n}", [*words, f"--comment={self.fill(mark)} mv={n + 1:016x}", script], {}] for n in range(FLOOD)
         ])  # fmt: skip
@@ -462,7 +476,7 @@ TEXTS = {
 }  # fmt: skip
 MOVES = {
     "mv of another's move": Case("the id of a move of user2's", GOOD + " mv={move}", goes=False),
-    "mv of another's move, held": Case("the same, held: it says that it is the other's copy", GOOD + " mv={move}", ("-H",), goes=False, lives=(0, 1)),
+    "mv of another's move, held": Case("the same, held: it says that it is the other's copy", GOOD + " mv={move}", ("-H",), goes=False, lives=(0, 1), held=True),
     "mv of nobody": Case("a move that is none, held", GOOD + " mv=00000000000000aa", ("-H",), goes=False, held=True),
     "mv of nobody, by an admin": Case("the same, and an administrator holds it", GOOD + " mv=00000000000000ab",
                                       submitted=_as_admin("hold"), goes=False, held=True),
@@ -502,7 +516,7 @@ OPTIONS = {
     "option output of another's": Case("user2's file as output", options=("-o", "{others_secret}"), goes=True),
     "option output of root's": Case("root's file as output", options=("-o", "{secret}", "--open-mode=truncate"), goes=True),
     "option partition": Case("root's partition", recorded=("-p", "closed"), goes=True),
-    "option quiet": Case("sbatch says nothing", recorded=("-Q",)),
+    "option quiet": Case("sbatch says nothing", recorded=("-Q",), second=True),
     "option nice": Case("a better priority", recorded=("--nice=-10000",)),
     "option lines": Case("another user, by lines of the script", record=_record(script="#!/bin/sh\n#SBATCH --uid=0\n#SBATCH -H\n")),
 }  # fmt: skip

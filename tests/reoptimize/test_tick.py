@@ -324,3 +324,36 @@ def test_a_job_goes_to_the_cleaner_cluster(at_home: Lab) -> None:
     assert new.started_epoch_s is not None
     assert abs(new.started_epoch_s - (hour + 3 * HOUR)) <= 60
     assert "was alpha:" in run(at_home, copy, "-M", "beta", verb="explain").out
+
+
+def test_a_whole_run_can_be_killed_anywhere(at_home: Lab) -> None:
+    """Killed in its first steps, while it moves, while it publishes: in the end each job waits once, held by nobody."""
+    begin_day(at_home, alpha=9, beta=30)
+    where = {"CSBATCH_LOCATIONS": "alpha/batch,beta/batch"}
+    names = [f"job{number}" for number in range(6)]
+    for number, name in enumerate(names):
+        submit(at_home, "-J", name, user=f"user{1 + number % 2}", **(where if number < 4 else {}))
+    forecast(at_home, alpha=3, beta=1)
+    points = at_home.site / "points"
+    command = at_home.bin / "slurm-carbon"
+    killed = 0
+    for end_at in (1, 3, 5, 8, 12, 17, 23):  # the last ones may find nothing left to do
+        done = at_home.run(
+            command, "reoptimize", user=None, timeout=120, SLURM_CARBON_END_AT=str(end_at), SLURM_CARBON_POINTS=str(points)
+        )
+        killed += done.code in (-9, 137)
+        assert done.code in (0, -9, 137), done
+        assert json.loads(at_home.outlook.read_text())["format"] == 4
+    assert killed >= 4
+    for _ in range(3):
+        at_home.jump_to(now(at_home) + 500)
+        run(at_home)
+    found = []
+    for cluster in at_home.clusters:
+        shown = at_home.run("squeue", "-h", "-o", "%j %r %T", user=None, cluster=cluster).out
+        found += [(name, reason) for name, reason, _ in map(str.split, shown.splitlines())]
+    assert sorted(name for name, _ in found) == names, found
+    assert not [reason for _, reason in found if "Held" in reason]
+    with open_ledger(str(at_home.site / "ledger/ledger.sqlite"), read_only=True) as ledger:
+        assert ledger.open_transfers() == []
+    assert {"before publish", "after outcomes", "before entries", "run begun"} <= set(points.read_text().splitlines())
