@@ -229,7 +229,7 @@ REOPTIMIZE = (
     Key("min_saving_g", number(0, 1e9), 1.0, "The same in g CO2e."),
     Key("max_moves", _count(0, 1000), 6, "How often a job is moved at most."),
     Key("max_updates", _count(1, 1_000_000), 2000, "How many jobs one run moves at most."),
-    Key("max_transfers", _count(0, 100_000), 100,
+    Key("max_transfers", _count(0, 100_000), 50,
         "How many of them to a cluster outside of the federation: each is a submission by its owner, 0.1 to 0.3 s."),
     Key("split_arrays", boolean, False, "Whether the tasks of an array may be given different starts."),
     Key("solver_time", duration, "20s", "How long one run may improve its plan."),

@@ -40,6 +40,7 @@ _PATH = "/usr/local/bin:/usr/bin:/bin"
 _REFUSED = b"error: Batch job submission failed: "
 _REFUSALS = (
     b"Access/permission denied",
+    b"Invalid --nice value",
     b"Invalid account or account/partition combination specified",
     b"Invalid feature specification",
     b"Invalid generic resource (gres) specification",

@@ -38,7 +38,7 @@ class Rules(NamedTuple):
     dearer: float = 2.0  # what each move that was made multiplies the saving with that the next one needs
     max_moves: int = 4  # of one job
     max_updates: int = 500  # in one run
-    max_transfers: int = 100  # of these, those that are submitted anew on another cluster: 100 to 300 ms each
+    max_transfers: int = 50  # of these, those that are submitted anew on another cluster: 100 to 300 ms each
     split_arrays: bool = False  # whether tasks of an array may start at several times and places
     own_user: str | None = None  # only his jobs; None: everybody's
     transfer_users: frozenset[str] | None = frozenset()  # whose jobs can be submitted anew elsewhere; None: everybody's

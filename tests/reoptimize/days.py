@@ -248,7 +248,7 @@ class Days:
             with (lab.folder / cluster / "site.conf").open("a") as conf:
                 conf.write("SlurmdTimeout=0\n")  # a node that was not asked for hours, because time jumped, is not down
             self.ask(cluster, "scontrol", "reconfigure")
-        self.settings = {"mode": '"enforce"', "solver_time": '"1s"', **reoptimize}
+        self.settings = {"mode": '"enforce"', "solver_time": f'"{os.environ.get("SOLVER_S", "1")}s"', **reoptimize}
 
     def _login(self, cluster: str) -> dict[str, str]:
         lines = self.lab.control("env", "--cluster", cluster).splitlines()
@@ -317,7 +317,7 @@ class Days:
         )
         again = "".join(f"{name} = {value}\n" for name, value in self.settings.items())
         self.lab.config.write_text(
-            f'[outlook]\nfile = "{self.lab.outlook}"\nslot = "{GRID // 60}m"\nmax_age = "12h"\nhorizon = "6d"\n'
+            f'[outlook]\nfile = "{self.lab.outlook}"\nslot = "{GRID // 60}m"\nmax_age = "12h"\nhorizon = "3d"\n'
             f'[reoptimize]\n{again}[hook]\nmode = "off"\n{tables}'
         )
         self.new_forecast()
@@ -550,10 +550,13 @@ def follow(days: Days, rule: str, jobs: Sequence[Asked], ticks_s: int, begin_epo
         days.submit(csbatch, [(asked, asked.carbon()) for asked in jobs])
     days.play(ticks_s if rule == OURS else None, most_s)
     ran = days.ran()
-    by_name = {asked.name: asked for asked in jobs}
     emitted = sum(days.truth.emitted_g(r.cluster, r.start_epoch_s, r.end_epoch_s, r.cores) for r in ran)
     waits = [r.start_epoch_s - now for r in ran]
-    late = {r.name for r in ran if not by_name[r.name].off and r.start_epoch_s > now + by_name[r.name].max_delay_s + SLACK_S}
+    first: dict[str, Ran] = {}  # of an array, which flows into what is free, the task that started first
+    for each in sorted(ran, key=lambda r: r.start_epoch_s):
+        first.setdefault(each.name, each)
+    asked = [(first[job.name], job) for job in jobs if job.name in first and not job.off]
+    late = [r.name for r, job in asked if r.start_epoch_s > now + job.max_delay_s + SLACK_S]
     moves = sum(each["outcome"] == "done" for report in days.reports for each in report["decided"])
     return Result(
         rule, ran, emitted, sum(waits) / max(1, len(waits)) / HOUR, tuple(sorted(late)), moves, time.monotonic() - wall, now,

@@ -21,7 +21,8 @@ from slurm_carbon.ledger.values import CANCELLED, OPEN, RELEASED, UNDOING, UNDON
 from slurm_carbon.queued import QueuedJob
 from tests.conftest import Lab, job_fields, start_lab
 from tests.reoptimize.crash_bench import Books
-from tests.reoptimize.hostile import CASES, FLOOD, HOUR_S, RACE, RECORDS, TASKS, UIDS, Case, Scene
+from tests.reoptimize.hostile import FLOOD, HOUR_S, RACE, RECORDS, TASKS, UIDS, Case, Scene
+from tests.reoptimize.hostile_cases import CASES
 
 pytestmark = pytest.mark.slurm
 RAN = ("COMPLETED", "FAILED", "RUNNING", "TIMEOUT")
