@@ -326,8 +326,13 @@ class Scene:
             self.words["id"] = self.forge(key, case, number)
             self.words["good"] = self.fill(GOOD)
             comment = self.fill(case.comment)
-            words = ["/usr/bin/sbatch", "--parsable", "-t", "30", "--mem=100", "-o", "/dev/null",
-                     f"--begin=uts{self.words['begin']}", *(self.fill(word) for word in case.options), f"--comment={comment}", str(self.script(key))]  # fmt: skip
+            words = [
+                *("/usr/bin/sbatch", "--parsable", "-t", "30", "--mem=100", "-o", "/dev/null"),
+                f"--begin=uts{self.words['begin']}",
+                *(self.fill(word) for word in case.options),
+                f"--comment={comment}",
+                str(self.script(key)),
+            ]
             more = {name: self.fill(value) for name, value in case.environment.items()}
             jobs.append([key, words, more])
         self.jobs |= self.submit(jobs)
