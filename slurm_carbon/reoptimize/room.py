@@ -16,7 +16,7 @@ from slurm_carbon.outlook import Outlook
 from slurm_carbon.planning.problem import FITS, Floats, Ints, Places
 from slurm_carbon.policy import in_waves
 from slurm_carbon.queued import Node, Queue, QueuedJob
-from slurm_carbon.reoptimize.standing import FOR_ROOM, Rules, Standing, job_asks
+from slurm_carbon.reoptimize.standing import FOR_ROOM, Rules, Standing, job_asks, waits_in_line
 
 CORES, GPUS, MEMORY_GB = "cores", "gpus", "memory_gb"
 TOUCHED = 0.1  # of a slot: who takes less of it does not take it
@@ -335,7 +335,8 @@ class _Line:
             first = room.slot(standing.start_epoch_s)
             if job.reason == "Resources" and len(pools):
                 self._has_no_room(standing, pools, amounts)
-            if standing.stays and job.start_epoch_s and (job.eligible_epoch_s or 0) <= room.now_epoch_s:
+            known = job.start_epoch_s and (job.eligible_epoch_s or 0) <= room.now_epoch_s
+            if standing.stays and known and not waits_in_line(job):
                 present[number] = min(first, slots)  # Slurm knows better what others wait for
                 self._take(*where[number], first)
             else:
@@ -343,7 +344,11 @@ class _Line:
         np.maximum(self.free, 0.0, out=self.free)
         ours = []
         for first, _, _, _, number in sorted(order):
-            present[number] = start = first_fit(self.free, *where[number], first, slots)
+            start = first_fit(self.free, *where[number], first, slots)
+            job = standings[number].job
+            if job.start_epoch_s and (job.eligible_epoch_s or 0) <= room.now_epoch_s:  # it will not be later than Slurm says
+                start = min(start, max(first, room.slot(job.start_epoch_s)))
+            present[number] = start
             if start < slots:
                 self._take(*where[number], start)
             begins = standings[number].start_epoch_s

@@ -24,7 +24,11 @@ MARK, HOOK, SITE = "mark", "hook", "site"  # by whose word a job may be moved
 SAME_S = 60  # of a start that was set: what it may differ by
 CLAMPED_S = 900  # how much later than planned a start that had passed already was set by Slurm
 REQUEUED_S = 300  # Slurm lets a requeued job wait so long at most
-FOR_ROOM = ("None", "BeginTime", "Priority", "Resources", "JobArrayTaskLimit", "NodeDown", "ReqNodeNotAvail", "Cleaning")
+FOR_ROOM = (
+    "None", "BeginTime", "Priority", "Resources", "JobArrayTaskLimit", "NodeDown", "ReqNodeNotAvail", "Cleaning",
+    "Nodes required for job are DOWN, DRAINED or reserved",  # said, too, where a job of a better partition waits for them
+)  # fmt: skip
+IN_LINE = ("None", "BeginTime", "Priority")
 NOT_OPEN = ("PartitionDown", "PartitionInactive", "PartitionNodeLimit", "PartitionTimeLimit")
 
 
@@ -125,7 +129,8 @@ class _Judge:
         asked = self.asked(job)
         partition = job.partition.split(",")[0]
         here = f"{job.cluster}/{partition}"
-        start = max(self.now, job.eligible_epoch_s or 0, job.start_epoch_s or 0)
+        guess = 0 if waits_in_line(job) else job.start_epoch_s or 0
+        start = max(self.now, job.eligible_epoch_s or 0, guess)
         standing = Standing(job, "", asked, here, start, self.now, start, (here,), here)
         if why := self.why_stays(job, asked, partition):
             return standing._replace(stays=why)
@@ -296,6 +301,15 @@ class _Judge:
         return why_not_there(
             standing.asked, self.owner(job.user), Wishes(), outlook.policy, location, partition, there, as_if, here_cluster
         )
+
+
+def waits_in_line(job: QueuedJob) -> bool:
+    """Whether a job waits for nothing but its begin time and those before it.
+
+    When Slurm expects such a job to start is of no use: the backfill counts those before it one after the other, with their
+    whole time limits, and is late by hours. Of the first in line it knows why there is no room.
+    """
+    return job.reason.startswith(IN_LINE) or not job.reason
 
 
 def job_asks(job: QueuedJob) -> Job:

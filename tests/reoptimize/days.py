@@ -449,20 +449,28 @@ class Days:
 
     def ran(self) -> list[Ran]:
         """Every time that a job ran, as sacct has it."""
-        found = []
         fields = "JobID,JobName,Partition,State,Start,End,ElapsedRaw,NCPUS,NodeList"
         since = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(self.now() - 11 * DAY))
-        for cluster in CLUSTERS:
-            text = self.ask(cluster, "sacct", "-aDXnP", "--local", "-S", since, "-E", "now+9days", "-o", fields)
-            for line in text.splitlines():
-                shown, name, partition, state, start, end, elapsed, cores, node = line.split("|")
-                if state.startswith("CANCELLED") and int(elapsed) == 0:
-                    continue  # it has gone to the other cluster
-                assert state == "TIMEOUT", line
-                found.append(Ran(
-                    name, shown.partition("_")[2], cluster, partition, int(shown.partition("_")[0]), int(start), int(end),
-                    int(cores), node,
-                ))  # fmt: skip
+        patience = time.monotonic() + 30
+        while True:
+            rows = [
+                (cluster, line.split("|"))
+                for cluster in CLUSTERS
+                for line in self.ask(
+                    cluster, "sacct", "-aDXnP", "--local", "-S", since, "-E", "now+9days", "-o", fields
+                ).splitlines()
+            ]
+            states = {words[3] for _, words in rows}
+            if states.isdisjoint(("RUNNING", "PENDING")) or time.monotonic() > patience:
+                break
+            time.sleep(0.3)  # slurmctld tells slurmdbd a little later
+        found = []
+        for cluster, (shown, name, partition, state, start, end, elapsed, cores, node) in rows:
+            if state.startswith("CANCELLED") and int(elapsed) == 0:
+                continue  # it has gone to the other cluster
+            assert state == "TIMEOUT", (cluster, shown, name, state)
+            number, _, task = shown.partition("_")
+            found.append(Ran(name, task, cluster, partition, int(number), int(start), int(end), int(cores), node))
         return found
 
     def entries(self) -> dict[tuple[str, int], Entry]:

@@ -111,13 +111,22 @@ def test_those_that_are_not_ours_are_served_first_come_first_served() -> None:
     assert found[0].start_epoch_s == NOW + 2 * HOUR
 
 
-def test_slurms_own_guess_counts() -> None:
-    """A job that waits for room is not thought to start before it, nor one that is not ours."""
-    waits = marked(1, begin=NOW - 60, reason="Priority", start_epoch_s=NOW + 3 * HOUR)
-    other = job(2, reason="Priority", cpus=64, start_epoch_s=NOW + 5 * HOUR)
-    room, found = room_of(queue(waits, other))
+def test_slurms_own_guess_counts_where_it_knows_more() -> None:
+    """Of the first in line, which has no room, and of who waits for something else than room; not of those behind."""
+    waits = marked(1, begin=NOW - 60, reason="Resources", start_epoch_s=NOW + 3 * HOUR)
+    other = job(2, reason="QOSMaxCpuPerUserLimit", cpus=64, start_epoch_s=NOW + 5 * HOUR)
+    behind = job(3, reason="Priority", start_epoch_s=NOW + 9 * HOUR)
+    room, found = room_of(queue(waits, other, behind))
     assert found[0].start_epoch_s == NOW + 3 * HOUR
     assert cores(room)[4:7].tolist() == [64, 0, 64]
+    assert found[2].start_epoch_s <= NOW + 3 * HOUR
+
+
+def test_nobody_starts_later_than_slurm_says() -> None:
+    """What is thought to be taken until evening may not be: what Slurm promises holds."""
+    full = [job(n, state="RUNNING", cpus=16, start_epoch_s=NOW - HOUR, end_epoch_s=NOW + 9 * HOUR) for n in range(2, 6)]
+    _, found = room_of(queue(job(1, reason="Priority", start_epoch_s=NOW + 4 * HOUR), *full))
+    assert found[0].start_epoch_s == NOW + 4 * HOUR
 
 
 def test_what_seems_free_is_not_if_slurm_says_that_there_is_no_room() -> None:

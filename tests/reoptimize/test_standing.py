@@ -255,6 +255,12 @@ def test_who_is_on_his_way_is_left_alone() -> None:
     assert found.stays == "it is on its way to another cluster"
 
 
+def test_behind_jobs_of_a_better_partition_a_job_waits_for_room() -> None:
+    """Slurm then says so much about nodes that only are busy, or will be; the job may be moved like any other."""
+    said = "Nodes required for job are DOWN, DRAINED or reserved for jobs in higher priority partitions"
+    assert one(marked(begin=NOW - 100, reason=said)).stays == ""
+
+
 @given(
     st.text(max_size=80), st.text(max_size=80), st.text(max_size=20), st.text(max_size=20), st.text(max_size=20),
     st.text(max_size=20), st.integers(-(1 << 40), 1 << 40), st.integers(-(1 << 40), 1 << 40),
