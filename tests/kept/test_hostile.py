@@ -269,12 +269,13 @@ def test_what_is_not_known_is_not_called_certain(bench: Bench) -> None:
     assert (found.code, found.job_id, found.certain) == (-signal.SIGALRM, None, False)
 
 
-def test_quiet_names_no_job(bench: Bench) -> None:
-    """Submitted, but not known as which: whoever asked has to look for it."""
+def test_quiet_is_refused(bench: Bench) -> None:
+    """sbatch would not name the job, and whoever asked would have to look for it."""
     forged(bench, options=(b"-Q",))
     found = bench.again(ID)
-    assert (found.code, found.job_id, found.certain) == (0, None, False)
-    assert len(bench.queued("beta")) == 1
+    assert (found.code, found.job_id, found.certain) == (70, None, True)
+    assert "--quiet" in found.said
+    assert len(bench.queued("beta")) == 0
 
 
 SPY = """#!/bin/bash
