@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from slurm_carbon.config import Config
     from slurm_carbon.ledger.store import Ledger
     from slurm_carbon.outlook import Outlook
-    from slurm_carbon.reoptimize.tick import Report
+    from slurm_carbon.reoptimize.tick import Report, Setting
 
 MODES = ("observe", "advise", "enforce")
 OWN_LEDGER = ".local/state/slurm_carbon/ledger/ledger.sqlite"
@@ -78,8 +78,10 @@ def _reoptimize(words: argparse.Namespace) -> int:
     setting = tick.Setting(config, mode, outlook_path, own, words.dry_run)
     watch = None if words.quiet or words.json or not sys.stderr.isatty() else _progress
     if guard.is_stopped(outlook_path):
-        print(f"slurm-carbon: stopped: {guard.stop_file(outlook_path)} is there", file=sys.stderr)
-        return 0
+        print(
+            f"slurm-carbon: stopped: {guard.stop_file(outlook_path)} is there; only the outlook is published", file=sys.stderr
+        )
+        return _only_published(setting)
     if words.dry_run:
         try:
             ledger = open_ledger(url, read_only=True)
@@ -88,13 +90,29 @@ def _reoptimize(words: argparse.Namespace) -> int:
             ledger = memory_ledger()
         with ledger:
             return _tell(words, tick.run(setting, Runner(), ledger, time.time, watch))
-    lock = _lock(url, outlook_path)
     try:
-        with guard.alone(lock), open_ledger(url) as ledger:
-            return _tell(words, tick.run(setting, Runner(), ledger, time.time, watch))
+        with guard.alone(_lock(url, outlook_path)):
+            try:
+                ledger = open_ledger(url)
+            except LedgerError as error:  # without it nothing can be moved safely
+                print(f"slurm-carbon: error: {error}; only the outlook is published", file=sys.stderr)
+                _only_published(setting)
+                return 1
+            with ledger:
+                return _tell(words, tick.run(setting, Runner(), ledger, time.time, watch))
     except guard.BusyError as error:
         print(f"slurm-carbon: {error}", file=sys.stderr)
         return BUSY
+
+
+def _only_published(setting: "Setting") -> int:
+    from slurm_carbon.reoptimize import tick
+    from slurm_carbon.slurm.command import Runner
+
+    problems = tick.publish_only(setting, Runner())
+    for problem in problems:
+        print(f"slurm-carbon: {problem}", file=sys.stderr)
+    return 1 if problems else 0
 
 
 def _own_ledger() -> str:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, TypeVar
 from slurm_carbon import outlook as outlooks
 from slurm_carbon import refresh
 from slurm_carbon.config import Config
-from slurm_carbon.errors import CommandError
+from slurm_carbon.errors import CommandError, Error
 from slurm_carbon.ledger.store import Ledger
 from slurm_carbon.ledger.values import Decided, Transfer
 from slurm_carbon.outlook import Outlook
@@ -96,6 +96,18 @@ class Report(NamedTuple):
         return {**self._asdict(), "decided": [each._asdict() for each in self.decided]}
 
 
+def publish_only(setting: Setting, runner: Runner, clock: Callable[[], float] = time.time) -> tuple[str, ...]:
+    """Publish the outlook as `outlook refresh` does, where nothing else can or may be done: submissions go by it.
+
+    Returns what is missing from it. Raises Error.
+    """
+    if setting.own_user is not None or setting.dry_run:
+        return ()
+    outlook, problems = refresh.outlook(setting.config, int(clock()), runner)
+    refresh.publish(refresh.with_last_prices(outlook, setting.outlook_path), setting.config, setting.outlook_path)
+    return tuple(problems)
+
+
 def run(
     setting: Setting, runner: Runner, ledger: Ledger, clock: Callable[[], float] = time.time, watch: Watch | None = None
 ) -> Report:
@@ -124,6 +136,15 @@ class _Tick:
         number = 0 if setting.dry_run else ledger.begin_run(self.now, setting.mode)
         faults.point("run begun")
         outlook = self.timed("outlook", self.outlook)
+        try:
+            return self.go_by(outlook, number, acts)
+        except Error:
+            if not setting.dry_run and setting.own_user is None:  # submissions go by it, whatever is wrong here
+                refresh.publish(refresh.with_last_prices(outlook, setting.outlook_path), self.config, setting.outlook_path)
+            raise
+
+    def go_by(self, outlook: Outlook, number: int, acts: bool) -> Report:
+        setting, ledger = self.setting, self.ledger
         may = {name: rights.read(self.runner, site) for name, site in self.sites.items()}
         means = self.means()
         if acts and (under_way := ledger.open_transfers()):
@@ -138,7 +159,7 @@ class _Tick:
         room, stood = self.timed("room", lambda: furnish(queues, stood, outlook, rules, now, look.horizon_s(outlook, now)))
         solver_s = float(self.config.reoptimize.solver_time_s)
         chosen = self.timed("plan", lambda: choose.choose(room, stood, outlook, rules, now, solver_s, watch=self.progress))
-        decided, commands = self.timed("apply", lambda: self.carry_out(number, chosen, means, may, now, acts))
+        decided, commands = self.timed("apply", lambda: self.carry_out(number, chosen, means, now, acts))
         if not setting.dry_run:
             if setting.own_user is None:
                 self.timed("publish", lambda: self.publish(outlook, queues, room, stood, chosen, now))
@@ -168,8 +189,8 @@ class _Tick:
     # looking
 
     def outlook(self) -> Outlook:
-        """Made anew from all sources; for one user's run the published one."""
-        if self.setting.own_user is not None:
+        """Made anew from all sources; for one user's run, and a dry one, the published one: nothing is left behind."""
+        if self.setting.own_user is not None or self.setting.dry_run:
             return outlooks.read(self.setting.outlook_path, self.now)
         outlook, problems = refresh.outlook(self.config, self.now, self.runner)
         self.problems += problems
@@ -202,7 +223,7 @@ class _Tick:
     # doing
 
     def carry_out(
-        self, number: int, chosen: choose.Chosen, means: Means, may: Mapping[str, Rights], now: int, acts: bool
+        self, number: int, chosen: choose.Chosen, means: Means, now: int, acts: bool
     ) -> tuple[tuple[Decided, ...], tuple[str, ...]]:
         """What became of the moves; in a dry run, the commands."""
         setting, ledger = self.setting, self.ledger

@@ -34,6 +34,7 @@ CLUSTERS = ("alpha", "beta")
 PARTITIONS = ("batch", "short")
 SHORT_S = 4 * HOUR  # that a job in `short` runs at most
 NODES, CORES = 4, 16
+FIRST_SOLVER_S, SOLVER_S = 10, 2  # time for a plan: all of the burst is to be placed first, later there is little to do
 W_PER_CORE = 10.0
 PUE = {"alpha": 1.3, "beta": 1.2}
 GRID = 1800  # s: what all run times and most starts are a multiple of
@@ -248,7 +249,7 @@ class Days:
             with (lab.folder / cluster / "site.conf").open("a") as conf:
                 conf.write("SlurmdTimeout=0\n")  # a node that was not asked for hours, because time jumped, is not down
             self.ask(cluster, "scontrol", "reconfigure")
-        self.settings = {"mode": '"enforce"', "solver_time": f'"{os.environ.get("SOLVER_S", "1")}s"', **reoptimize}
+        self.settings = {"mode": '"enforce"', "solver_time": f'"{FIRST_SOLVER_S}s"', **reoptimize}
 
     def _login(self, cluster: str) -> dict[str, str]:
         lines = self.lab.control("env", "--cluster", cluster).splitlines()
@@ -357,6 +358,8 @@ class Days:
             self.new_forecast()
             report = self.run("reoptimize")
             self.reports.append({**report, "at": self.now()})
+            text = self.lab.config.read_text()
+            self.lab.config.write_text(text.replace(f'solver_time = "{FIRST_SOLVER_S}s"', f'solver_time = "{SOLVER_S}s"'))
         return report
 
     def end(self) -> None:

@@ -223,7 +223,10 @@ def test_two_runs_do_not_overlap_and_a_stop_file_stops_them(site: Lab) -> None:
     done = site.run("flock", "-n", lock, site.bin / "slurm-carbon", "reoptimize", user=None)
     assert (done.code, "another run holds" in done.err) == (0, True), done.err
     (site.site / "stop").touch()
+    old = json.loads(site.outlook.read_text())["generated"]
+    site.jump_to(now(site) + 60)
     assert "stopped" in run(site).err
+    assert json.loads(site.outlook.read_text())["generated"] > old
     assert begins(site, job) == hour + 9 * HOUR
     (site.site / "stop").unlink()
     run(site)
@@ -244,6 +247,20 @@ def test_without_one_of_the_clusters(site: Lab) -> None:
         assert begins(site, job) == hour + 3 * HOUR
     finally:
         site.control("restart", "beta")
+
+
+def test_without_a_ledger_nothing_is_moved_but_the_outlook_is_published(site: Lab) -> None:
+    """Submissions go by the outlook, whatever is wrong with the database."""
+    hour = begin_day(site, alpha=9) // HOUR * HOUR
+    job = submit(site)
+    forecast(site, alpha=3)
+    old = json.loads(site.outlook.read_text())["generated"]
+    site.jump_to(now(site) + 60)
+    done = site.run(site.bin / "slurm-carbon", "reoptimize", "--ledger", "postgresql://nobody@127.0.0.1:1/none", user=None)
+    assert done.code == 1
+    assert "only the outlook is published" in done.err
+    assert json.loads(site.outlook.read_text())["generated"] > old
+    assert begins(site, job) == hour + 9 * HOUR
 
 
 def test_prices_reach_those_who_submit_next(site: Lab) -> None:
