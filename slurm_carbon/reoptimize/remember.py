@@ -11,6 +11,7 @@ from slurm_carbon.units import DAY_S
 
 LOST_S = 30 * DAY_S  # what neither slurmctld nor the accounting has known for so long is given up
 LOST = "UNKNOWN"
+LATE_S = 60  # how much after its latest start a job is late: slurmctld needs some time, too
 
 
 class Remembered(NamedTuple):
@@ -35,7 +36,7 @@ def in_queues(unsettled: Iterable[Entry], queues: Sequence[Queue]) -> Remembered
         key = entry.cluster, entry.job_id
         if key in started:
             if started[key] != entry.started_epoch_s:  # of one that was requeued, none again
-                changed.append(entry._replace(started_epoch_s=started[key]))
+                changed.append(_started(entry, started[key]))
         elif entry.cluster in answering and entry.job_id:
             gone[entry.cluster].append(entry.job_id)
     return Remembered(tuple(changed), {cluster: tuple(sorted(ids)) for cluster, ids in gone.items()})
@@ -58,11 +59,17 @@ def ended(
             changed.append(entry._replace(ended_epoch_s=now_epoch_s, state=MOVED))
         elif outcome is not None and outcome.end_epoch_s is not None:
             changed.append(
-                entry._replace(
-                    started_epoch_s=outcome.start_epoch_s, ended_epoch_s=outcome.end_epoch_s, state=outcome.state,
+                _started(entry, outcome.start_epoch_s)._replace(
+                    ended_epoch_s=outcome.end_epoch_s, state=outcome.state,
                     used_kwh=None if outcome.energy_j is None else outcome.energy_j / 3.6e6,
                 )
             )  # fmt: skip
         elif entry.cluster in outcomes and now_epoch_s - max(entry.begin_epoch_s, entry.started_epoch_s or 0) > LOST_S:
             changed.append(entry._replace(ended_epoch_s=now_epoch_s, state=LOST))
     return tuple(changed)
+
+
+def _started(entry: Entry, begun_epoch_s: int | None) -> Entry:
+    """The entry of a job that has started, or not after all. One that was due to start until the last moment is late, too."""
+    late = begun_epoch_s is not None and begun_epoch_s > entry.latest_epoch_s + LATE_S
+    return entry._replace(started_epoch_s=begun_epoch_s, late=entry.late or late)

@@ -168,7 +168,7 @@ def mixed(count: int, seed: int) -> list[Asked]:
     for number in range(count):
         home = random.choice(CLUSTERS)
         cores = random.choice((1, 1, 2, 2, 3, 4, 4, 6, 8, 16))
-        run_s = random.choice((1, 1, 2, 2, 3, 4, 4, 6, 8, 16)) * GRID
+        run_s = random.choice((1, 1, 2, 2, 2, 4, 4, 6, 8, 16)) * GRID
         delay_s = random.choices((0, 6, 12, 24, 36, 48), (1, 3, 4, 5, 4, 4))[0] * HOUR
         asked = Asked(f"j{number:03}", random.choice(USERS), home, cores, run_s, delay_s)
         kind = random.random()

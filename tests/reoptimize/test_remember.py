@@ -45,6 +45,17 @@ def test_a_start_is_seen_and_a_requeue_takes_it_back() -> None:
     assert remember.in_queues([ENTRY], [tasks]).changed[0].started_epoch_s == NOW - 70
 
 
+def test_who_starts_after_his_latest_start_was_late() -> None:
+    """Also one that no run has found late before, because it was due, and about to start, all the time."""
+    due = ENTRY._replace(latest_epoch_s=NOW - 500)
+    [found] = remember.in_queues([due], [queue(job(7, "RUNNING", NOW - 60))]).changed
+    assert found.late
+    [found] = remember.in_queues([due], [queue(job(7, "RUNNING", NOW - 480))]).changed
+    assert not found.late
+    [found] = remember.ended([due], {"alpha": {7: outcome("COMPLETED", NOW - 100, NOW - 20)}}, {"alpha": [7]}, NOW)
+    assert found.late
+
+
 def test_only_what_has_left_an_answering_cluster_is_asked_for() -> None:
     """A cluster that is silent may have its jobs still."""
     elsewhere = ENTRY._replace(cluster="beta")
