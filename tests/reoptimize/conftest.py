@@ -14,6 +14,9 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT
+
+# four pairs of clusters for minutes: `scripts/bench days` prints the table of the whole burst
+collect_ignore = [] if os.environ.get("SLURM_CARBON_LONG") == "1" else ["test_days.py"]
 from tests.reoptimize.crash_bench import Books, bring_up
 
 

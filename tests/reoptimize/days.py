@@ -40,6 +40,7 @@ PUE = {"alpha": 1.3, "beta": 1.2}
 GRID = 1800  # s: what all run times and most starts are a multiple of
 SLACK_S = 300  # how much later than its time a start is seen on a clock that jumps
 LOOKS_S = 31  # how often slurmctld looks for jobs whose time is over: after a jump by so much it does at once
+STEP_S, LEAD_S = 3000, 120  # a step of the clock, and how long before what is due the last one begins
 TOGETHER_S = 180  # ends that are waited for together
 T = TypeVar("T")
 RUN = Path(__file__).parent / "days_run.py"
@@ -161,13 +162,16 @@ class Asked(NamedTuple):
         return [f"--carbon-max-delay={self.max_delay_s // HOUR}h", *where]
 
 
-def mixed(count: int, seed: int) -> list[Asked]:
+NARROW, WIDE = (1, 1, 2, 2, 3, 4, 4, 6, 8, 16), (1, 4, 4, 8, 8, 8, 12, 16, 16, 16)  # cores
+
+
+def mixed(count: int, seed: int, widths: tuple[int, ...] = NARROW) -> list[Asked]:
     """Jobs of two users: 1 to 16 cores, 0.5 to 8 h, up to 48 h of delay; some are arrays, or tied to a place, or opt out."""
     random = Random(seed)
     found = []
     for number in range(count):
         home = random.choice(CLUSTERS)
-        cores = random.choice((1, 1, 2, 2, 3, 4, 4, 6, 8, 16))
+        cores = random.choice(widths)
         run_s = random.choice((1, 1, 2, 2, 2, 4, 4, 6, 8, 16)) * GRID
         delay_s = random.choices((0, 6, 12, 24, 36, 48), (1, 3, 4, 5, 4, 4))[0] * HOUR
         asked = Asked(f"j{number:03}", random.choice(USERS), home, cores, run_s, delay_s)
@@ -247,7 +251,8 @@ class Days:
         self.ran_file.chmod(0o666)
         for cluster in CLUSTERS:
             with (lab.folder / cluster / "site.conf").open("a") as conf:
-                conf.write("SlurmdTimeout=0\n")  # a node that was not asked for hours, because time jumped, is not down
+                # a node that was not asked for hours, because time jumped, is not down; nor one that starts many jobs at once
+                conf.write("SlurmdTimeout=0\nMessageTimeout=60\n")
             self.ask(cluster, "scontrol", "reconfigure")
         self.settings = {"mode": '"enforce"', "solver_time": f'"{FIRST_SOLVER_S}s"', **reoptimize}
 
@@ -270,7 +275,17 @@ class Days:
         return int(time.time()) + self.offset_s
 
     def jump_to(self, epoch_s: int) -> None:
-        """Set the clock; never back."""
+        """Set the clock, never back, and far ahead in some steps.
+
+        slurmd tells how long the machine has been up. If slurmctld last heard of it before that, it thinks that the node
+        was started anew, and that its jobs are lost.
+        """
+        while epoch_s - self.now() > 2 * STEP_S:
+            self._set(min(self.now() + STEP_S, epoch_s - LEAD_S))
+            time.sleep(0.3)  # all nodes are asked meanwhile
+        self._set(epoch_s)
+
+    def _set(self, epoch_s: int) -> None:
         self.offset_s = max(self.offset_s, epoch_s - int(time.time()))
         new = self.lab.folder / "clock.next"
         new.write_text(f"+{self.offset_s}\n")
@@ -471,10 +486,15 @@ class Days:
         for cluster, (shown, name, partition, state, start, end, elapsed, cores, node) in rows:
             if state.startswith("CANCELLED") and int(elapsed) == 0:
                 continue  # it has gone to the other cluster
-            assert state == "TIMEOUT", (cluster, shown, name, state)
+            assert state == "TIMEOUT", (cluster, shown, name, state, self.complaints(cluster))
             number, _, task = shown.partition("_")
             found.append(Ran(name, task, cluster, partition, int(number), int(start), int(end), int(cores), node))
         return found
+
+    def complaints(self, cluster: str) -> str:
+        """What slurmctld thinks has gone wrong."""
+        lines = (self.lab.folder / "log" / f"slurmctld-{cluster}.log").read_text(errors="replace").splitlines()
+        return "\n".join([line for line in lines if "error:" in line or "ode " in line][-30:])
 
     def entries(self) -> dict[tuple[str, int], Entry]:
         """The newest entry that the ledger has of each job, by cluster and number."""
@@ -527,7 +547,10 @@ class Result(NamedTuple):
     def had_room(self, job: Asked) -> str:
         """A node that had room for a job all through the minutes after its latest start; empty if all was full."""
         latest = self.submitted_epoch_s + job.max_delay_s
-        for place in sorted(job.places()):
+        places = job.places()
+        if not job.max_delay_s:  # it goes at once where its user sends it, and before there is any plan
+            places = {place for place in places if place.startswith(f"{job.home}/")} or places
+        for place in sorted(places):
             cluster, _, partition = place.partition("/")
             for number in range(NODES if partition == "batch" else NODES // 2):
                 node = f"{cluster}{number}"
@@ -601,6 +624,7 @@ def herd(
     for node in range(nodes, NODES):
         days.ask(home, "scontrol", "update", f"nodename={home}{node}", "state=drain", "reason=fewer")
     begin, sent = days.now(), 0
+    begins: dict[str, int] = {}
     for at in range(begin, begin + submitted_s, every_s):
         days.jump_to(at)
         if priced:
@@ -616,7 +640,7 @@ def herd(
         ]
         days.submit([days.lab.bin / "csbatch"], [(asked, asked.carbon()) for asked in some])
         sent = until
-    begins = days.begins(home)
+        begins |= days.begins(home)
     days.play(None, 8 * DAY)
     ran = days.ran()
     assert Counter(r.name for r in ran) == Counter(begins.keys()), (len(ran), len(begins))
