@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT
+from tests.reoptimize.crash_bench import Books, bring_up
 
 # four pairs of clusters for minutes: `scripts/bench days` prints the table of the whole burst
 collect_ignore = [] if os.environ.get("SLURM_CARBON_LONG") == "1" else ["test_days.py"]
-from tests.reoptimize.crash_bench import Books, bring_up
 
 
 def _open_to_all(path: Path) -> bool:
