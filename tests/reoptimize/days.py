@@ -613,7 +613,7 @@ class Herd(NamedTuple):
 def herd(
     days: Days, priced: bool, count: int, cores: int, nodes: int, submitted_s: int, every_s: int, begin_epoch_s: int
 ) -> Herd:
-    """Equal jobs of an hour that come over some hours to one cluster, by csbatch, with runs between them that move nothing.
+    """Equal jobs of an hour that come over some hours to one cluster, by csbatch, with runs between them.
 
     With prices, or with nothing but a new outlook instead of each run.
     """
@@ -686,7 +686,7 @@ def herds(installed: Path, name: str, count: int, *, cores: int, nodes: int, sub
     def one(days: Days, how: str) -> Herd:
         return herd(days, how == "priced", count, cores, nodes, submitted_s, every_s, begin)
 
-    return _side_by_side(installed, name, one, ("priced", "unpriced"), one_green_hour(begin), "observe")
+    return _side_by_side(installed, name, one, ("priced", "unpriced"), one_green_hour(begin), "enforce")
 
 
 def _side_by_side(
