@@ -322,7 +322,7 @@ class Days:
 
     # the site
 
-    def set_up(self, clusters: Sequence[str] = CLUSTERS) -> None:
+    def set_up(self, clusters: Sequence[str] = CLUSTERS, min_saving_g: float = 1.0) -> None:
         """The site's configuration and its first outlook."""
         tables = "".join(
             f'[zones.{c}]\nsources = ["file"]\nfile = "{self.lab.site}/{c}.csv"\n'
@@ -334,7 +334,8 @@ class Days:
         again = "".join(f"{name} = {value}\n" for name, value in self.settings.items())
         self.lab.config.write_text(
             f'[outlook]\nfile = "{self.lab.outlook}"\nslot = "{GRID // 60}m"\nmax_age = "12h"\nhorizon = "3d"\n'
-            f'[reoptimize]\n{again}[hook]\nmode = "off"\n{tables}'
+            f"[policy]\nmin_saving_g = {min_saving_g}\n"
+            f'[reoptimize]\nmin_saving_g = {min_saving_g}\n{again}[hook]\nmode = "off"\n{tables}'
         )
         self.new_forecast()
         self.lab.refresh()
@@ -619,7 +620,7 @@ def herd(
     """
     wall = time.monotonic()
     days.jump_to(begin_epoch_s)
-    days.set_up(CLUSTERS[:1])
+    days.set_up(CLUSTERS[:1], 0.1)  # a job of one core has no more to save, and would go at once into what is full
     home = CLUSTERS[0]
     for node in range(nodes, NODES):
         days.ask(home, "scontrol", "update", f"nodename={home}{node}", "state=drain", "reason=fewer")
