@@ -14,7 +14,8 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 from tests.conftest import _installed  # noqa: E402
-from tests.reoptimize.days import OURS, PLAIN, RULES, Asked, Result, at_once, herds, mixed, table  # noqa: E402
+from tests.reoptimize.burst import Asked, mixed  # noqa: E402
+from tests.reoptimize.rules import OURS, PLAIN, RULES, Result, at_once, herds, table  # noqa: E402
 
 
 def burst(installed: Path, jobs: Sequence[Asked], ticks_min: int, seed: int) -> dict[str, Any]:

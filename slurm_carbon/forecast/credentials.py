@@ -1,9 +1,8 @@
 """Where keys come from: a file that only its owner can read, or the environment; never the configuration: all may read that."""
 
-import os
-import stat
 from collections.abc import Mapping
 
+from slurm_carbon import secretfile
 from slurm_carbon.errors import ForecastError
 from slurm_carbon.forecast.http import Secret
 
@@ -21,19 +20,9 @@ def find(source: str, key_file: str, environ: Mapping[str, str]) -> Secret | Non
         text = environ.get(variable(source), "").strip()
         return _secret(text, variable(source)) if text else None
     try:
-        descriptor = os.open(key_file, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a FIFO must not hold us up
-        with open(descriptor, "rb") as file:
-            status = os.fstat(descriptor)
-            data = file.read(MAX_BYTES + 1)
-    except OSError as error:
-        raise ForecastError(f"its key file {key_file}: {error.strerror}") from None
-    mode = stat.S_IMODE(status.st_mode)
-    if not stat.S_ISREG(status.st_mode):
-        raise ForecastError(f"its key file {key_file} is no file")
-    if mode & 0o077:
-        raise ForecastError(f"its key file {key_file} has mode {mode:03o}: others may read it; chmod 600, and get a new key")
-    if status.st_uid not in (0, os.geteuid()):
-        raise ForecastError(f"its key file {key_file} belongs to user {status.st_uid}, neither to root nor to us")
+        data = secretfile.read(key_file, MAX_BYTES)
+    except secretfile.LooseError as error:
+        raise ForecastError(f"its key file {key_file}{error}") from None
     return _secret(data.decode("utf-8", "replace").strip(), f"its key file {key_file}")
 
 

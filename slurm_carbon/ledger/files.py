@@ -3,6 +3,7 @@
 import os
 import stat
 
+from slurm_carbon import secretfile
 from slurm_carbon.errors import LedgerError
 
 BESIDE = ("-journal", "-wal", "-shm")
@@ -142,19 +143,9 @@ def _check_file(path: str, found: os.stat_result, trusted: set[int]) -> None:
 def password(path: str) -> str:
     """The password in a file that only we can read: one line. Raises LedgerError."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a FIFO must not hold us up
-        with open(descriptor, "rb") as file:
-            found = os.fstat(descriptor)
-            data = file.read(MAX_PASSWORD_BYTES + 1) if stat.S_ISREG(found.st_mode) else b""
-    except (OSError, ValueError) as error:
-        raise LedgerError(f"the password file {path!r} of the ledger: {getattr(error, 'strerror', None) or error}") from None
-    mode = stat.S_IMODE(found.st_mode)
-    if not stat.S_ISREG(found.st_mode):
-        raise LedgerError(f"the password file {path} of the ledger is no file")
-    if mode & 0o077:
-        raise LedgerError(f"the password file {path} of the ledger has mode {mode:03o}: others may read it; `chmod 600 {path}`")
-    if found.st_uid not in (0, os.geteuid()):
-        raise LedgerError(f"the password file {path} of the ledger belongs to user {found.st_uid}, neither to root nor to us")
+        data = secretfile.read(path, MAX_PASSWORD_BYTES)
+    except secretfile.LooseError as error:
+        raise LedgerError(f"the password file {path!r} of the ledger{error}") from None
     try:
         text = data.decode().removesuffix("\n").removesuffix("\r")
     except UnicodeDecodeError:

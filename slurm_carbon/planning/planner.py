@@ -103,6 +103,7 @@ class Planner:
         dual, by = self._price()
         board = Board(self.tables, Items.of(self.tables), by)
         self._prove(board, dual, by)
+        self._stand(board)
         self._dive(board, by, dual.unit_g)
         self._improve(board)
         if self.best is not None:
@@ -160,10 +161,17 @@ class Planner:
         self.bound_g = max(self.bound_g, 0.0)
         return dual, by
 
+    def _stand(self, board: Board) -> None:
+        """The plan that is known already: in however little time, no answer is worse."""
+        if self.sure is not None and not self._proven():
+            board.restore(self._sure(board))
+            verdict = self._keep(board)
+            self._note("known plan", f"{verdict.cost_g:.6g} g, {len(verdict.late)} late")
+
     def _dive(self, board: Board, by: Multipliers, unit_g: Floats) -> None:
         """Plans from scratch, each a little different; the best is kept."""
         random = np.random.default_rng(self.seed + 1)
-        empty = board.state()
+        empty = _nowhere(board)
         longest_s = 0.0
         rounds, evaluations = self._effort(len(board.items))
         number = 0
@@ -266,10 +274,15 @@ class Planner:
         if isinstance(found, str):
             self._note("exact solution", found)
             return
-        nowhere = np.full(len(board.items), -1)
-        board.restore((nowhere, nowhere))
+        board.restore(_nowhere(board))
         for item, location, start in zip(found.owner.tolist(), found.location.tolist(), found.start.tolist(), strict=True):
             board.put(item, location, start)
         self._keep(board)
         self.bound_g = max(self.bound_g, found.bound_g)
         self._note("exact solution", f"proven from {found.bound_g:.6g} g on")
+
+
+def _nowhere(board: Board) -> State:
+    """The state in which nothing is placed."""
+    nothing = np.full(len(board.items), -1)
+    return nothing, nothing

@@ -5,16 +5,19 @@ from collections.abc import Callable
 
 import numpy as np
 
-from slurm_carbon.planning.problem import FITS, Floats, Ints
+from slurm_carbon.planning.problem import FITS, Bools, Floats, Ints
 from slurm_carbon.reoptimize.worth import Scales, Spots
 
 Parts = list[tuple[int, int, int]]  # location, slot and tasks of each part of a job
 
 
 def accept(
-    scales: Scales, order: Ints, spots: Spots, others: Ints, most: int, most_anew: int, free: Floats, over: Callable[[], bool]
+    scales: Scales, order: Ints, spots: Spots, good: Bools, others: Ints, most: int, most_anew: int, free: Floats,
+    over: Callable[[], bool],
 ) -> Spots:  # fmt: skip
     """Where those end up that are moved, in the order of the jobs: `most` moves, of which `most_anew` are submitted anew.
+
+    If they do not all fit together, only those are moved for whom it is `good` [J] by itself.
 
     Who would be one more of these gets the best place that is free on his own cluster.
 
@@ -22,7 +25,7 @@ def accept(
     stays, and the `others` in their order, get the best that is free, if that is worth a move; once time is `over`, only those
     who would be late.
     """
-    return _Board(scales, spots, free, most_anew).settled(order.tolist(), others.tolist(), most, over)
+    return _Board(scales, spots, free, most_anew).settled(order.tolist(), good, others.tolist(), most, over)
 
 
 class _Board:
@@ -65,7 +68,7 @@ class _Board:
         self.enter(job, done, -1)
         return len(done) == len(self.parts[job])
 
-    def settled(self, order: list[int], others: list[int], most: int, over: Callable[[], bool]) -> Spots:
+    def settled(self, order: list[int], good: Bools, others: list[int], most: int, over: Callable[[], bool]) -> Spots:
         count = sum(map(self.updates, order))
         taken: list[int] = []
         waiting: list[int] = []
@@ -74,7 +77,7 @@ class _Board:
             taken = list(order)
             self.left_anew -= anew
         else:
-            count, waiting = 0, order
+            count, waiting = 0, [job for job in order if good[job]]
         waiting, count = self.sweep(waiting, taken, count, most, None)
         waiting, count = self.sweep([*waiting, *others], taken, count, most, over)
         before = -1

@@ -8,7 +8,7 @@ from slurm_carbon import marks
 from slurm_carbon.ledger.values import CANCELLED, OPEN, RELEASED, UNDOING, UNDONE, Transfer
 from slurm_carbon.queued import Queue, QueuedJob
 from slurm_carbon.reoptimize import faults, signs
-from slurm_carbon.reoptimize.steps import NONE, OURS, RELEASING
+from slurm_carbon.reoptimize.stage import NONE, OURS, RELEASING
 from slurm_carbon.reoptimize.transfer import Means
 
 ADOPTED_PER_RUN = 50

@@ -223,7 +223,7 @@ class _Apply:
         for place in places:
             self.outcomes[place] = self.verdict(self.moves[place], answers.get(place, ""), now)
         self.follow([place for place in places if self.moves[place].way == FEDERATION])
-        restored = [before[place] or _unmoved(self.moves[place]) for place in places if self.undone(place)]
+        restored = [before[place] or transfer.unmoved(self.moves[place]) for place in places if self.undone(place)]
         if restored:
             with faults.around("entries"):
                 self.ledger.put_entries(restored)
@@ -301,7 +301,7 @@ class _Apply:
                 self.outcomes[place] = made
                 continue
             if before[place] is None:
-                entries.append(transfer.source_entry(move, job))
+                entries.append(transfer.unmoved(move))
             begun[made.id] = place
             transfers.append(made)
         if entries:
@@ -342,14 +342,6 @@ def _entries(move: Move, before: Entry | None, now: int) -> list[Entry]:
 def _same(entry: Entry | None, move: Move) -> Entry | None:
     """An entry, if it is of the very job."""
     return entry if entry is not None and entry.user == move.job.user and entry.ended_epoch_s is None else None
-
-
-def _unmoved(move: Move) -> Entry:
-    return move.entry._replace(
-        cluster=move.job.cluster, location=move.from_location,
-        begin_epoch_s=move.job.eligible_epoch_s or move.job.submit_epoch_s,
-        moves=max(0, move.entry.moves - 1), moved_epoch_s=0,
-    )  # fmt: skip
 
 
 def _state(done: Transfer) -> str:

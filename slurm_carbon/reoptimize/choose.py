@@ -1,8 +1,8 @@
 """From a plan to moves: only what is worth it, never what makes others late, and for everything a reason.
 
-Jobs must not be moved for the noise of a forecast. So the plan is made more than once: first of all jobs freely, then, with
-all whom that saves too little fixed where they stand, of the rest around them. What has been moved before needs more to be
-moved again. A job that would start too late as things stand is moved whatever that saves.
+Jobs must not be moved for the noise of a forecast, so each move has to save something, and of what has been moved before more.
+The plan is made more than once: first of all jobs freely; then, of the moves that are chosen of it, with all others fixed where
+they stand. A job that would start too late as things stand is moved whatever that saves.
 """
 
 import time
@@ -18,6 +18,7 @@ from slurm_carbon.planning.columns import Multipliers
 from slurm_carbon.planning.planner import Outcome, Planner, Progress
 from slurm_carbon.planning.problem import Bools, Floats, Ints
 from slurm_carbon.reoptimize.accept import accept
+from slurm_carbon.reoptimize.joint import Menu
 from slurm_carbon.reoptimize.move import Move
 from slurm_carbon.reoptimize.problem import Movable, movable
 from slurm_carbon.reoptimize.room import Room
@@ -25,8 +26,9 @@ from slurm_carbon.reoptimize.standing import Rules, Standing
 from slurm_carbon.reoptimize.worth import Scales, Spots, Worth
 from slurm_carbon.units import mass_text, time_text, utc
 
-PASSES = (0.55, 0.9)  # shares of the time that is left for each plan
+PASSES = (0.6, 0.9)  # shares of the time that is left for each plan
 PLANNING = 0.8  # share of the time for plans; the rest is for those whose place is taken
+CHOOSING = 0.08  # share for a choice of moves, after each of them
 FEW = 0.02  # of the jobs to be moved, whom a plan may lose without being made again
 BEST = "where and when it is, is best"
 
@@ -98,24 +100,27 @@ class _Chooser:
         scales = self.scales
         if not self.mine:
             return self.result(Spots.none(), scales.worth(Spots.none()), scales.worth(Spots.none()))
-        spots = self.plan(self.all, PASSES[0])
-        spots = self.fair(spots)
-        first = worth = scales.worth(spots)
-        some = np.arange(len(self.mine))
-        for share in PASSES[1:]:
-            good = np.flatnonzero(worth.good)
-            few = FEW * len(some) if len(some) < len(self.mine) else 0
-            if not len(good) or len(some) - len(good) <= few or self.left_s(PLANNING) <= 0:
-                break
-            some = good
-            again = self.plan(self.all.some(some, self.with_present(self.free, some, -1)), share)
+        menu = Menu(scales, self.free, self.rules.max_updates, self.rules.max_transfers)
+        everyone = some = np.arange(len(self.mine))
+        spots = going = Spots.none()
+        first = scales.worth(spots)
+        for number, share in enumerate(PASSES):
+            again = self.plan(self.all.some(some, self.with_present(self.free, some, -1)) if number else self.all, share)
             spots = self.fair(Spots(some[again.job], again.location, again.start, again.tasks))
-            worth = scales.worth(spots)
-        order = self.in_turn(worth, worth.good)
-        others = self.in_turn(first, ~worth.good & ~scales.only_rescue | scales.late & ~worth.good)
-        mine = spots.only(order)
+            first = first if number else scales.worth(spots)
+            menu.add(spots)
+            going = menu.choose(None if self.solver_s is None else CHOOSING * self.solver_s)
+            fewer = np.unique(going.job)
+            if not len(fewer) or len(fewer) >= (1 - FEW) * len(some) or self.left_s(PLANNING) <= 0:
+                break
+            some = fewer
+        if not len(going.job):  # no choice was found in time
+            going = spots.only(np.flatnonzero(first.good))
+        worth, moved = scales.worth(going), np.isin(everyone, going.job)
+        order = self.in_turn(worth, moved)
+        others = self.in_turn(first, ~moved & (~scales.only_rescue | scales.late))
         most, most_anew = self.rules.max_updates, self.rules.max_transfers
-        settled = accept(scales, order, mine, others, most, most_anew, self.free, lambda: self.left_s() < 0)
+        settled = accept(scales, order, going, worth.good, others, most, most_anew, self.free, lambda: self.left_s() < 0)
         return self.result(settled, scales.worth(settled), first)
 
     def fair(self, spots: Spots) -> Spots:
@@ -164,7 +169,7 @@ class _Chooser:
         for job, *spot in rows:
             by_job[job].append(tuple(spot))
         for job, of_job in by_job.items():
-            moves += self.moves_of(job, of_job)
+            moves += self.moves_of(job, of_job, not worth.good[job])
         stays, entries = [], []
         at = {int(number): job for job, number in enumerate(self.all.number.tolist())}
         for number, standing in enumerate(self.standings):
@@ -203,7 +208,7 @@ class _Chooser:
         begin = queued.eligible_epoch_s or queued.submit_epoch_s
         return self.entry(job, int(self.all.here[job]), begin, float(self.scales.present_g[job]), late)
 
-    def moves_of(self, job: int, spots: list[tuple[int, int, int, int]]) -> list[Move]:
+    def moves_of(self, job: int, spots: list[tuple[int, int, int, int]], makes_way: bool) -> list[Move]:
         """The moves of one job: one, or one for each part of an array that starts apart."""
         of, standing = self.all, self.mine[job]
         split = int(of.problem.jobs.tasks[job]) > 1
@@ -223,7 +228,7 @@ class _Chooser:
             found.append(Move(
                 standing.job, ranges(some) if split and len(some) < len(numbers) else "", standing.here,
                 standing.start_epoch_s, self.scales.locations[where].name, may_from, standing.latest_epoch_s, entry,
-                here_g - there_g, self.why_moves(job, where, begin, here_g, there_g),
+                here_g - there_g, self.why_moves(job, where, begin, here_g, there_g, makes_way),
             ))  # fmt: skip
         return found
 
@@ -249,26 +254,13 @@ class _Chooser:
         return Entry(
             queued.cluster, queued.array_id or queued.id, submit, queued.user, self.scales.locations[where].name, standing.home,
             begin_epoch_s, standing.latest_epoch_s, standing.may, standing.mark_id, standing.locations,
-            self.baseline_g(job), float(planned_g), energy, f"{zone.zone} {zone.source}, issued {issued}",
+            float(self.scales.baseline_g[job]), float(planned_g), energy, f"{zone.zone} {zone.source}, issued {issued}",
             standing.moves, standing.moved_epoch_s, old.follows if old is not None else "", late,
         )  # fmt: skip
 
-    def baseline_g(self, job: int) -> float:
-        """At once at home, when it was submitted: as it was recorded, or else by what is known of that time now."""
-        of, standing = self.all, self.mine[job]
-        if standing.baseline_g is not None:
-            return float(standing.baseline_g)
-        names = list(self.room.places.locations)
-        home = names.index(standing.home) if standing.home in names else int(of.here[job])
-        kind = int(of.problem.jobs.profile[job])
-        if not of.problem.profiles.allowed[kind, home]:
-            home = int(of.here[job])
-        one, when = np.array([job]), np.array([float(standing.job.submit_epoch_s)])
-        return float(of.emitted_g(self.scales.totals, one, np.array([home]), when)[0]) * int(of.problem.jobs.tasks[job])
-
     # reasons
 
-    def why_moves(self, job: int, where: int, begin: int, here_g: float, there_g: float) -> str:
+    def why_moves(self, job: int, where: int, begin: int, here_g: float, there_g: float, makes_way: bool) -> str:
         standing = self.mine[job]
         if self.scales.late[job]:
             if self.scales.stuck[job]:
@@ -277,13 +269,17 @@ class _Chooser:
                 text = f"as things stand, it would start {time_text(standing.start_epoch_s)}"
             text += f", and its latest start is {time_text(standing.latest_epoch_s)}"
             return text if begin <= standing.latest_epoch_s else f"{text}; all is full before {time_text(begin)}"
+        to = f"{'at once' if begin <= self.now else time_text(begin)} on {self.scales.locations[where].name}"
+        if makes_way:
+            more = f"emits {mass_text(there_g - here_g)} more" if there_g > here_g else f"saves {mass_text(here_g - there_g)}"
+            return f"it makes room for others, who save more than that costs: starting {to} it {more}"
         share = 100 * (here_g - there_g) / here_g if here_g else 0.0
         saves = (
             f"saves {mass_text(here_g - there_g)} ({share:.0f} %) of {mass_text(here_g)}, by {self.scales.zones[where].source}"
         )
         if begin <= self.now and where == int(self.all.here[job]):
             return f"the forecast has changed: to start at once {saves}"
-        return f"starting {'at once' if begin <= self.now else time_text(begin)} on {self.scales.locations[where].name} {saves}"
+        return f"starting {to} {saves}"
 
     def why_stays(self, job: int, first: Worth) -> str:
         saved, present_g = float(first.saved_g[job]), float(self.scales.present_g[job])

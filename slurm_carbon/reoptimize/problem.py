@@ -14,8 +14,9 @@ from slurm_carbon.model import Job
 from slurm_carbon.outlook import Outlook
 from slurm_carbon.planning.problem import NO_END, Floats, Ints, Jobs, Problem, Profiles
 from slurm_carbon.policy import in_waves
-from slurm_carbon.reoptimize.room import Room, Totals, first_fit, is_split, run_s
+from slurm_carbon.reoptimize.room import Room, first_fit, is_split, run_s
 from slurm_carbon.reoptimize.standing import Rules, Standing
+from slurm_carbon.reoptimize.totals import Totals
 
 EQUAL = (
     1e-4  # of what a job emits in an hour: what each hour of waiting weighs at least, so that of equal hours the earlier counts

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from slurm_carbon.intensity import Intensity
 from slurm_carbon.model import Job
 from slurm_carbon.outlook import Outlook
 from slurm_carbon.planning.problem import FITS, Floats, Ints, Places
 from slurm_carbon.policy import in_waves
 from slurm_carbon.queued import Node, Queue, QueuedJob
 from slurm_carbon.reoptimize.standing import FOR_ROOM, Rules, Standing, job_asks, waits_in_line
+from slurm_carbon.reoptimize.totals import on_slots
 
 CORES, GPUS, MEMORY_GB = "cores", "gpus", "memory_gb"
 TOUCHED = 0.1  # of a slot: who takes less of it does not take it
@@ -140,41 +140,6 @@ def _places(queues: Sequence[Queue], outlook: Outlook, pools: tuple[Pool, ...], 
         start, slot_s, slots, tuple(x.name for x in locations), np.ones(len(locations)), grams, beyond,
         tuple(pool.name for pool in pools), tuple(pool.name for pool in pools), members, np.zeros((len(pools), slots)),
     )  # fmt: skip
-
-
-def on_slots(zone: Intensity, now_epoch_s: int, start_epoch_s: int, slot_s: int, slots: int) -> list[float]:
-    """Mean intensity in each slot; in the first, of a slot from now on: what starts there starts now."""
-    edges = [now_epoch_s, *range(start_epoch_s + slot_s, start_epoch_s + slots * slot_s, slot_s)]
-    totals = Totals([zone])
-    begin = np.array(edges, dtype=float)
-    found = (totals.at(np.zeros(slots, dtype=int), begin + slot_s) - totals.at(np.zeros(slots, dtype=int), begin)) / slot_s
-    return [float(value) for value in found]
-
-
-class Totals:
-    """Running integrals of several intensities, for many points in time at once: `Running` of intensity.py, vectorised."""
-
-    def __init__(self, zones: Sequence[Intensity]) -> None:
-        self.zones = zones
-        self.sums = [np.concatenate(([0.0], np.cumsum(zone.mean_g_per_kwh))) * zone.slot_s for zone in zones]
-
-    def at(self, which: Ints, epoch_s: Floats) -> Floats:
-        """g/kWh x s from the start of each zone's series until a point in time."""
-        out = np.zeros(len(which))
-        for index, (zone, sums) in enumerate(zip(self.zones, self.sums, strict=True)):
-            here = which == index
-            if not here.any():
-                continue
-            since = epoch_s[here] - zone.start_epoch_s
-            end = zone.slot_s * (len(sums) - 1)
-            value = np.interp(since, np.arange(len(sums)) * float(zone.slot_s), sums)
-            value += np.maximum(since - end, 0.0) * zone.beyond_g_per_kwh + np.minimum(since, 0.0) * zone.mean_g_per_kwh[0]
-            out[here] = value
-        return out
-
-    def emitted_g(self, which: Ints, start_epoch_s: Floats, run_s: Floats, power_w: Floats) -> Floats:
-        """g CO2e of runs at these zones."""
-        return (self.at(which, start_epoch_s + run_s) - self.at(which, start_epoch_s)) * power_w / 3.6e6
 
 
 # pools

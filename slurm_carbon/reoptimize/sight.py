@@ -9,7 +9,7 @@ from slurm_carbon.errors import CommandError
 from slurm_carbon.ledger.values import CANCELLED, HELD, SUBMITTED, Transfer
 from slurm_carbon.queued import QueuedJob
 from slurm_carbon.reoptimize.signs import entangled, is_marked, mark_of
-from slurm_carbon.reoptimize.steps import CANCEL_SOURCE, CANCELLING, FREED, Run, Sight, Times, phase
+from slurm_carbon.reoptimize.stage import CANCEL_SOURCE, CANCELLING, FREED, Run, Sight, Times, phase
 from slurm_carbon.slurm.command import Runner
 from slurm_carbon.slurm.moves import Accounted, Site, accounted, accounted_of, look
 

@@ -211,7 +211,7 @@ class _Judge:
             mark_id=(mark.id if mark else "") or (entry.mark_id if entry else ""),
             baseline_g=_baseline_g(entry, hook),
             moves=entry.moves if entry else 0, moved_epoch_s=entry.moved_epoch_s if entry else 0,
-            only_rescue=entry is not None and entry.moves >= rules.max_moves,
+            only_rescue=(entry.moves if entry else 0) >= rules.max_moves,
         )  # fmt: skip
         if not self.is_ours(job, mark, hook, entry):
             return standing._replace(stays="its owner has set the start")

@@ -72,13 +72,15 @@ class Report(NamedTuple):
     def lines(self) -> list[str]:
         """For a terminal."""
         figures = self.figures
+        acted = self.mode == "enforce" and not self.commands
+        count, saved = ("done", "done_saved_g") if acted else ("moves", "saved_g")
         lines = [
             f"{figures.get('waiting', 0)} jobs wait, of which {figures.get('movable', 0)} may be moved; "
-            f"{len(self.decided)} {'moves' if self.mode == 'enforce' else 'moves would be made'}"
+            f"{figures.get(count, 0)} {'moved' if acted else 'would be moved'}"
         ]
-        if self.decided:
-            share = 100 * float(figures["saved_g"]) / float(figures["present_g"]) if figures.get("present_g") else 0.0
-            lines[0] += f", which should save {mass_text(float(figures['saved_g']))} ({share:.1f} %)"
+        if figures.get(count):
+            share = 100 * float(figures[saved]) / float(figures["present_g"]) if figures.get("present_g") else 0.0
+            lines[0] += f", which should save {mass_text(float(figures[saved]))} ({share:.1f} %)"
         if figures.get("late"):
             lines.append(f"{figures['late']} jobs will start after their latest start: all is full before")
         for each in self.decided[:SHOWN]:
@@ -147,12 +149,13 @@ class _Tick:
         setting, ledger = self.setting, self.ledger
         may = {name: rights.read(self.runner, site) for name, site in self.sites.items()}
         means = self.means()
-        if acts and (under_way := ledger.open_transfers()):
+        # what was begun is brought to an end in every mode: each of these jobs is held until then
+        if not setting.dry_run and (under_way := ledger.open_transfers()):
             self.timed("finish", lambda: transfer.drive(under_way, means))
         queues = self.timed("read", self.queues)
         if not queues:
             raise CommandError("no cluster answers: " + "; ".join(self.problems))
-        if acts and (found := adopt(queues, means, self.now)):
+        if not setting.dry_run and (found := adopt(queues, means, self.now)):
             self.timed("finish", lambda: transfer.drive(found, means))
         now, rules = self.now, self.rules(may)
         stood = look.standing_of_queues(queues, ledger, outlook, rules, now)
@@ -165,7 +168,9 @@ class _Tick:
                 self.timed("publish", lambda: self.publish(outlook, queues, room, stood, chosen, now))
             self.timed("remember", lambda: self.remember(queues))
             ledger.forget(self.now - self.config.reoptimize.keep_s)
+        done = [each for each in decided if each.outcome == apply.DONE]
         figures = {**chosen.figures, "clusters": len(queues), "problems": len(self.problems)}
+        figures |= {"done": len(done), "done_saved_g": sum(each.saved_g for each in done)}
         figures |= {f"{name}_s": round(seconds, 3) for name, seconds in self.took.items()}
         figures["run_s"] = round(time.monotonic() - self.began, 3)
         if not setting.dry_run:

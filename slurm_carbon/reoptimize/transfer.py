@@ -28,7 +28,7 @@ from slurm_carbon.queued import QueuedJob
 from slurm_carbon.reoptimize import faults, signs, steps
 from slurm_carbon.reoptimize.move import Move
 from slurm_carbon.reoptimize.sight import Eyes
-from slurm_carbon.reoptimize.steps import (
+from slurm_carbon.reoptimize.stage import (
     CANCEL_COPY,
     CANCEL_SOURCE,
     CLEAN_COPY,
@@ -43,6 +43,7 @@ from slurm_carbon.reoptimize.steps import (
     Effect,
     Run,
     Times,
+    phase,
 )
 from slurm_carbon.slurm import moves as commands
 from slurm_carbon.slurm.command import Command, Runner
@@ -115,11 +116,13 @@ def intend(move: Move, job: QueuedJob, now_epoch_s: int) -> Transfer | str:
     )  # fmt: skip
 
 
-def source_entry(move: Move, job: QueuedJob) -> Entry:
-    """What the ledger has to know of the source, where it has no entry yet: the entry of the copy is made from it."""
+def unmoved(move: Move) -> Entry:
+    """What the ledger has to know of a job that stays, or starts out, where it is, if it has no entry yet."""
+    job = move.job
     return move.entry._replace(
         cluster=job.cluster, job_id=job.array_id or job.id, submit_epoch_s=job.submit_epoch_s, location=move.from_location,
-        begin_epoch_s=move.from_epoch_s, moves=max(0, move.entry.moves - 1), moved_epoch_s=0, follows="",
+        begin_epoch_s=job.eligible_epoch_s or job.submit_epoch_s, moves=max(0, move.entry.moves - 1), moved_epoch_s=0,
+        follows="",
     )  # fmt: skip
 
 
@@ -196,7 +199,7 @@ class _Drive:
         """All of one pass in one transaction: each would cost the disk as much alone. If that fails, one has to be at fault."""
         if len(changes) < 2:
             return False
-        names = [f"{after.state} {steps.phase(after)}" for _, after in changes]
+        names = [f"{after.state} {phase(after)}" for _, after in changes]
         over = [after for before, after in changes if after.state == RELEASED and before.state != RELEASED]
         try:
             if over:
@@ -217,7 +220,7 @@ class _Drive:
             if after.state == RELEASED and before.state != RELEASED:
                 with faults.around("entries"):
                     self.means.books.put_entries(_entries(after, self.means))
-            with faults.around(f"{after.state} {steps.phase(after)}"):
+            with faults.around(f"{after.state} {phase(after)}"):
                 self.means.books.put_transfer(after)
         except LedgerError:
             return False

@@ -8,9 +8,14 @@ import numpy as np
 from slurm_carbon.outlook import Outlook
 from slurm_carbon.planning.problem import FITS, Bools, Floats, Ints
 from slurm_carbon.reoptimize.problem import Movable
-from slurm_carbon.reoptimize.room import Room, Totals
+from slurm_carbon.reoptimize.room import Room
 from slurm_carbon.reoptimize.standing import Rules, Standing
+from slurm_carbon.reoptimize.totals import Totals
 
+BROKEN, LATEST_H = (
+    3.0,
+    100,
+)  # times what the largest job emits: what a latest start weighs, and as much again after so many hours
 EARLIER_S = 3600  # by how much a job that will be late anyhow has to start earlier to be moved for that
 
 
@@ -38,7 +43,9 @@ class Spots:
 class Worth:
     """What spots would do for each job [J], beside what is as things stand. A job without a spot stays where it is."""
 
-    good: Bools  # worth a move
+    good: Bools  # worth a move by itself
+    may: Bools  # it may be there: by itself, because it is rescued, or to make way
+    cost_g: Floats  # what a move there costs, less what it saves: what it would have to save, or what its wait weighs
     rescued: Bools  # because it would start too late as things stand
     saved_g: Floats  # what counts of the saving: delays by the share that forecasts have been shown to capture
     new_g: Floats
@@ -56,6 +63,7 @@ class Scales:
         by_name = {location.name: location for location in outlook.locations}
         self.locations = [by_name[name] for name in room.places.locations]
         self.zones = [outlook.zones[location.zone] for location in self.locations]
+        self.users = [s.job.user for s in mine]
         self.in_federation = [bool(s.job.siblings) for s in mine]
         self.totals = Totals(self.zones)
         self.captured = np.array([zone.captured for zone in self.zones])
@@ -66,6 +74,7 @@ class Scales:
         self.stuck = (of.present >= room.places.slots) | ~here_allowed  # it would not start within the plan
         self.late = (self.starts > self.latest) | self.stuck
         self.present_g = of.emitted_g(self.totals, np.arange(count), of.here, self.starts) * self.jobs.tasks
+        self.baseline_g = self._baseline_g(mine)
         self.once_g = np.maximum(rules.min_saving_g, self.present_g * rules.min_saving_pct / 100)
         self.needed_g = self.once_g * rules.dearer ** np.array([s.moves for s in mine], dtype=float)
         self.only_rescue = np.array([s.only_rescue for s in mine], dtype=bool)
@@ -101,8 +110,27 @@ class Scales:
         needed = np.where(at_once, self.once_g, self.needed_g)  # who starts at once is not moved again
         earlier = (last <= self.latest) | (((last < self.starts - EARLIER_S) | self.stuck) & ~self.only_rescue)
         rescued = moved & placed & self.late & earlier
-        enough = (saved >= needed) & (saved > waits_g) & (saved > 0) & ~self.only_rescue & (last <= self.latest)
-        return Worth(moved & placed & (enough | rescued), rescued, saved, new_g, needed)
+        in_time = moved & placed & ~self.only_rescue & (last <= self.latest)
+        enough = in_time & (saved >= needed) & (saved > waits_g) & (saved > 0)
+        makes_way = in_time & ~self.late & (new_g <= np.maximum(self.present_g, self.baseline_g) + self.once_g)
+        cost_g = np.where(rescued, self.lateness_g(last) - self.lateness_g(self.starts), np.maximum(needed, waits_g)) - saved
+        return Worth(enough | rescued, enough | rescued | makes_way, cost_g, rescued, saved, new_g, needed)
+
+    def lateness_g(self, start: Floats) -> Floats:
+        """What starts [J] after the latest start weigh: more than any job emits, and more for each hour."""
+        late_h = np.clip((start - self.latest) / 3600, 0.0, LATEST_H)
+        weight_g = BROKEN * max(1.0, float(self.present_g.max(initial=0.0)))
+        return np.where(late_h > 0, weight_g * (1 + late_h / LATEST_H), 0.0)
+
+    def _baseline_g(self, mine: Sequence[Standing]) -> Floats:
+        """At once at home, when each was submitted: as it was recorded, or else by what is known of that time now."""
+        names = {name: index for index, name in enumerate(self.room.places.locations)}
+        home = np.array([names.get(s.home, -1) for s in mine], dtype=np.int64)
+        home = np.where((home >= 0) & self.profiles.allowed[self.jobs.profile, home], home, self.of.here)
+        when = np.array([s.job.submit_epoch_s for s in mine], dtype=float)
+        counted_g = self.of.emitted_g(self.totals, np.arange(len(mine)), home, when) * self.jobs.tasks
+        recorded_g = np.array([np.nan if s.baseline_g is None else s.baseline_g for s in mine], dtype=float)
+        return np.where(np.isnan(recorded_g), counted_g, recorded_g)
 
     def at_home(self, job: Ints, where: Ints, start: Ints) -> Bools:
         """Whether spots are where and when jobs start as things stand.

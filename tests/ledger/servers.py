@@ -10,6 +10,7 @@ import socket
 import subprocess
 import tempfile
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -53,7 +54,7 @@ def free_port() -> int:
         return port
 
 
-class Server:
+class Server(ABC):
     """A database server of these tests."""
 
     name = ""
@@ -81,15 +82,17 @@ class Server:
             return {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
         raise MissingError("there is no unprivileged user")
 
+    @abstractmethod
     def argv(self) -> list[str]:
-        raise NotImplementedError
+        """What starts it."""
 
+    @abstractmethod
     def answers(self) -> bool:
-        raise NotImplementedError
+        """Whether it takes connections."""
 
+    @abstractmethod
     def statement(self, text: str, database: str = "") -> list[tuple[object, ...]]:
         """Execute SQL as the server's administrator."""
-        raise NotImplementedError
 
     def run(self, argv: list[str]) -> None:
         with self.log.open("ab") as log:
@@ -167,11 +170,13 @@ class Server:
         yield
         self.free = [*before[1], *self.databases[before[0] :]]
 
+    @abstractmethod
     def create(self, name: str) -> None:
-        raise NotImplementedError
+        """Make a database for our user."""
 
+    @abstractmethod
     def empty(self, name: str) -> None:
-        raise NotImplementedError
+        """Take all tables out of a database."""
 
     def url(self, database: str, user: str = "carbon", password: str = QUOTED, query: str = "") -> str:
         secret = f":{password}" if password else ""

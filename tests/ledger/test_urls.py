@@ -89,7 +89,7 @@ def test_password_from_a_file(running: Server, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "bits", "wrong"),
     [
-        (b"x", 0o640, "mode 640: others may read it; `chmod 600"),
+        (b"x", 0o640, "mode 640: others may read it; chmod 600"),
         (b"x", 0o604, "others may read it"),
         (b"", 0o600, "holds no password"),
         (b"\n", 0o600, "holds no password"),

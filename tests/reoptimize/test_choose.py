@@ -28,8 +28,10 @@ from tests.reoptimize.factory import (
     intensity,
     job,
     marked,
+    nodes,
     outlook,
     queue,
+    wide,
 )  # fmt: skip
 
 FAST = (Phase.explicit, Phase.reuse, Phase.generate)  # a plan takes too long for shrinking
@@ -114,6 +116,27 @@ def test_a_job_is_called_back_when_the_forecast_has_grown_worse() -> None:
     [move] = chosen(marked(begin=NOW + 5 * HOUR), world=world).moves
     assert (move.to_location, move.to_epoch_s) == ("alpha/batch", NOW)
     assert move.reason.startswith("the forecast has changed: to start at once saves ")
+
+
+def test_a_job_makes_room_for_others_that_save_more_than_it_costs() -> None:
+    """A small job has the green hour of the only node, a large one waits for a dirty hour: they change places.
+
+    What they save together is what counts; it is not made where the small one would be worse off than if it had started at
+    once, or where it has been moved as often as it may.
+    """
+    small, large = marked(1, begin=NOW + 3 * HOUR, cpus=4), marked(2, cpus=16)
+    world = outlook(dirty=GREEN_AT_3, partitions=[wide("alpha", 16)])
+    one = [queue(small, large, nodes=nodes(count=1))]
+    done = decided(one, world)[2]
+    moves = {move.job.id: move for move in done.moves}
+    assert moves[2].to_epoch_s == NOW + 3 * HOUR
+    assert moves[1].saved_g < 0 < moves[1].saved_g + moves[2].saved_g == pytest.approx(done.figures["saved_g"])
+    assert moves[1].reason.startswith("it makes room for others, who save more than that costs: starting ")
+    assert moves[1].reason.endswith(f" it emits {-moves[1].saved_g:.1f} g more")
+    worse = outlook(dirty=[300.0, *GREEN_AT_3[1:]], partitions=[wide("alpha", 16)])
+    running = job(3, state="RUNNING", start_epoch_s=NOW - HOUR, end_epoch_s=NOW + HOUR, cpus=16)
+    assert decided([queue(small, large, running, nodes=nodes(count=1))], worse)[2].moves == ()
+    assert decided(one, world, entries=(entry(small, moves=Rules().max_moves),))[2].moves == ()
 
 
 def test_a_late_job_is_rescued_whatever_that_saves() -> None:
@@ -307,11 +330,16 @@ def test_every_limit_is_kept(of: tuple[list[Queue], Outlook]) -> None:
         assert move.to_location in was.locations
         assert move.to_epoch_s >= NOW
         rescued = was.start_epoch_s > was.latest_epoch_s or room.present[found.index(was)] >= room.places.slots
-        assert move.saved_g >= 1.0 or rescued
+        makes_room = "makes room" in move.reason
+        assert move.saved_g >= 1.0 or rescued or makes_room
+        if makes_room:  # and is then no worse off than if it had started at once, or by less than what counts
+            assert move.entry.planned_g <= max(move.entry.baseline_g, move.entry.planned_g + move.saved_g) * 1.05 + 1.0
         if move.to_epoch_s > was.latest_epoch_s:
             assert rescued
             assert move.to_epoch_s < was.start_epoch_s
             assert move.entry.late
+    if not any(x.start_epoch_s > x.latest_epoch_s for x in found):
+        assert sum(move.saved_g for move in done.moves) >= len(done.moves) - 1e-6
     for stays in done.stays:
         if stays.late and not stays.standing.stays and not stays.standing.asked.array_tasks > 1:
             assert not free_in_time(room, done, stays.standing)

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.reoptimize.days import ALONE, CATS, GRID, HOUR, OURS, PLAIN, RULES, WIDE, Herd, Result, at_once, herds, mixed, table
+from tests.reoptimize.burst import GRID, HOUR, WIDE, mixed
+from tests.reoptimize.rules import ALONE, CATS, OURS, PLAIN, RULES, Herd, Result, at_once, herds, table
 
 SEED = 3
 JOBS = mixed(70, SEED, WIDE)

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from slurm_carbon.model import Job
 from slurm_carbon.planning.problem import Floats
 from slurm_carbon.queued import Node, Queue, QueuedJob, Reservation
-from slurm_carbon.reoptimize.room import ABOUT_TO_START, Room, Totals, first_fit, furnish, on_slots
+from slurm_carbon.reoptimize.room import ABOUT_TO_START, Room, first_fit, furnish
 from slurm_carbon.reoptimize.standing import Rules, Standing, standings
+from slurm_carbon.reoptimize.totals import Totals, on_slots
 from tests.reoptimize.factory import DAY, GROUPS, HOUR, NOW, intensity, job, marked, nodes, outlook, partition, queue
 
 SHARED = [partition("alpha"), partition("alpha", "debug"), partition("alpha", "gpu"), partition("beta")]

@@ -81,6 +81,7 @@ def test_the_ledger_knows_best() -> None:
     found = one(of, entries=(entry(of, moves=2, latest_epoch_s=NOW + 30 * HOUR),), rules=EVERYBODY)
     assert (found.moves, found.baseline_g, found.locations, found.latest_epoch_s) == (2, 100.0, BOTH, NOW + 20 * HOUR)
     assert one(of, entries=(entry(of, moves=4),)).only_rescue
+    assert one(of, rules=Rules(max_moves=0)).only_rescue  # also one that the ledger does not know yet
 
 
 def test_an_entry_of_another_job_with_the_same_number_is_not_its_own() -> None:

@@ -380,3 +380,25 @@ def test_a_whole_run_can_be_killed_anywhere(at_home: Lab) -> None:
     with open_ledger(str(at_home.site / "ledger/ledger.sqlite"), read_only=True) as ledger:
         assert ledger.open_transfers() == []
     assert {"before publish", "after outcomes", "before entries", "run begun"} <= set(points.read_text().splitlines())
+
+
+def test_what_was_begun_is_ended_in_every_mode(at_home: Lab) -> None:
+    """A run is killed while it holds a job for another cluster, and the site goes back to observe: the job is not left so."""
+    begin_day(at_home, alpha=9, beta=30)
+    submit(at_home, "-J", "begun", CSBATCH_LOCATIONS="alpha/batch,beta/batch")
+    forecast(at_home, alpha=20, beta=1)
+    names = at_home.site / "names"
+    done = at_home.run(
+        at_home.bin / "slurm-carbon", "reoptimize", user=None, timeout=120,
+        SLURM_CARBON_POINTS=str(names), SLURM_CARBON_END_AT="13",
+    )  # fmt: skip
+    assert done.code in (-9, 137), done
+    assert names.read_text().splitlines()[-1] == "after hold"
+    set_mode(at_home, "observe")
+    for _ in range(2):
+        run(at_home)
+        at_home.jump_to(now(at_home) + 500)
+    shown = [at_home.run("squeue", "-h", "-o", "%j %r", cluster=cluster).out.split() for cluster in at_home.clusters]
+    assert sorted(shown) == [[], ["begun", "BeginTime"]]
+    with open_ledger(str(at_home.site / "ledger/ledger.sqlite"), read_only=True) as ledger:
+        assert ledger.open_transfers() == []
