@@ -225,7 +225,7 @@ REOPTIMIZE = (
     Key("ledger", string, "", "The database, as an SQLAlchemy URL. Empty: SQLite, `ledger/ledger.sqlite` beside the outlook."),
     Key("margin", duration, "10m", "Jobs that start sooner than this are left alone: at least the time between two runs."),
     Key("min_saving_pct", number(0, 100), 3.0,
-        "A move that is expected to save less of a job's emissions, in percent, is not made."),
+        "A move that is expected to save less of a job's emissions, in percent, is not made for its own sake."),
     Key("min_saving_g", number(0, 1e9), 1.0, "The same in g CO2e."),
     Key("max_moves", _count(0, 1000), 6, "How often a job is moved at most."),
     Key("max_updates", _count(1, 1_000_000), 2000, "How many jobs one run moves at most."),

@@ -237,6 +237,23 @@ def test_stopped_at_once_it_still_has_a_plan() -> None:
     assert outcome.verdict.broken == outcome.verdict.late == outcome.verdict.unplaced == ()
 
 
+def test_in_however_little_time_it_is_no_worse_than_the_plan_that_is_known() -> None:
+    """Stopped before the first dive, or after it, the plan costs no more than the one that it was given."""
+    problem = week(100, 3, 48)
+    known = planned(problem, limit_s=4.0)
+    place, start = np.full(100, -1), np.full(100, 48)
+    place[known.plan.job], start[known.plan.job] = known.plan.location, known.plan.start
+    for stop in (True, False):
+        planner = Planner(problem, 0.0, sure=(place, start))
+        planner.stop = stop
+        outcome = planner.run()
+        assert outcome.verdict.broken == outcome.verdict.late == outcome.verdict.unplaced == ()
+        assert outcome.verdict.cost_g <= known.verdict.cost_g
+    careless = Planner(problem)
+    careless.stop = True
+    assert careless.run().verdict.cost_g > known.verdict.cost_g
+
+
 def test_starts_from_the_prices_of_the_last_tick() -> None:
     """With the prices of an earlier run the bound is as good, and the run as sound."""
     problem = week(100, 3, 48)
