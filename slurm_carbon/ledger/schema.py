@@ -145,15 +145,22 @@ TRANSFERS = _table(
     _column("asked_epoch_s", INTEGER),
     _column("target_id", INTEGER),
     _column("note", PROSE),
+    _column("target_submit_epoch_s", INTEGER),
     sa.Index("carbon_transfers_source", "cluster", "job_id"),
     sa.Index("carbon_transfers_target", "target_id"),
     sa.Index("carbon_transfers_state", "state"),
 )
 
+
+def _add_target_submit(connection: sa.Connection) -> None:
+    if "target_submit_epoch_s" not in {column["name"] for column in sa.inspect(connection).get_columns(TRANSFERS.name)}:
+        connection.execute(sa.text(f"ALTER TABLE {TRANSFERS.name} ADD COLUMN target_submit_epoch_s BIGINT DEFAULT 0 NOT NULL"))
+
+
 # The step at position i brings a ledger of version i + 1 to the next one. A new ledger is made of the tables above at once,
 # so who changes them adds the step that does the same to an old one. MariaDB commits with every change of a table: a step
 # may find that it was run in part before, and has to look.
-STEPS: tuple[Step, ...] = ()
+STEPS: tuple[Step, ...] = (_add_target_submit,)
 
 
 def version(connection: sa.Connection) -> int:

@@ -77,6 +77,7 @@ class Transfer(NamedTuple):
     asked_epoch_s: int = 0  # when the copy was asked for: until PATIENCE after that it may still appear
     target_id: int = 0  # of the copy, once known
     note: str = ""
+    target_submit_epoch_s: int = 0  # of the copy, once seen: a number alone may be given again
 
 
 class Run(NamedTuple):

@@ -9,7 +9,7 @@ from slurm_carbon.errors import CommandError
 from slurm_carbon.ledger.values import CANCELLED, HELD, SUBMITTED, Transfer
 from slurm_carbon.queued import QueuedJob
 from slurm_carbon.reoptimize.signs import entangled, is_marked, mark_of
-from slurm_carbon.reoptimize.stage import CANCEL_SOURCE, CANCELLING, FREED, Run, Sight, Times, phase
+from slurm_carbon.reoptimize.stage import CANCEL_SOURCE, CANCELLING, Run, Sight, Times, phase
 from slurm_carbon.slurm.command import Runner
 from slurm_carbon.slurm.moves import Accounted, Site, accounted, accounted_of, look
 
@@ -111,9 +111,7 @@ class Eyes:
             job = at.job(number)
             if job is None or job.uid != t.uid or (cluster, number) == (t.cluster, t.job_id):
                 continue
-            # a slurmctld that has lost its last seconds gives a number to the next job again
-            as_asked = job.state != "PENDING" or abs((job.eligible_epoch_s or 0) - t.begin_epoch_s) <= _CLOCKS_S
-            if is_marked(job.comment, mark_of(t)) or phase(t) == FREED or as_asked:
+            if is_marked(job.comment, mark_of(t)) or _is_known(t, job):
                 yield job
 
     def _ask_for_sources(self, transfers: Mapping[str, Transfer], runs: Mapping[str, Run], found: dict[str, Sight]) -> None:
@@ -146,8 +144,8 @@ class Eyes:
                 asked[t.to_location.partition("/")[0]].append(t)
         for cluster, some in asked.items():
             since = min(t.asked_epoch_s for t in some) - _BEFORE_S
-            numbers = [t.target_id for t in some if t.target_id]
-            users = {t.user: t.uid for t in some if not t.target_id}
+            numbers = [t.target_id for t in some if t.target_submit_epoch_s]
+            users = {t.user: t.uid for t in some if not t.target_submit_epoch_s}
             rows = self._accounted(cluster, since, numbers, users)
             for t in some:
                 if rows is None:
@@ -184,9 +182,18 @@ def _fits(t: Transfer, job: QueuedJob, times: Times) -> bool:
     return t.asked_epoch_s - _CLOCKS_S <= job.submit_epoch_s <= t.asked_epoch_s + times.patience_s + _CLOCKS_S
 
 
+def _is_known(t: Transfer, job: QueuedJob) -> bool:
+    """Whether a job with the number of the copy is the copy, also without its mark.
+
+    A slurmctld that has lost its last seconds gives a number to the next job again, and that may be one of the same user,
+    and another copy.
+    """
+    return bool(t.target_submit_epoch_s) and (job.submit_epoch_s == t.target_submit_epoch_s or bool(job.restarts))
+
+
 def _is_copy(t: Transfer, row: Accounted) -> bool:
-    if t.target_id:
-        return row.job_id == t.target_id
+    if t.target_submit_epoch_s:
+        return row.job_id == t.target_id and row.submit_epoch_s == t.target_submit_epoch_s
     mark = marks.read(row.comment)[1]
     return mark is not None and mark.move == mark_of(t)
 
@@ -194,4 +201,6 @@ def _is_copy(t: Transfer, row: Accounted) -> bool:
 def _of_row(t: Transfer, row: Accounted) -> QueuedJob:
     """A job that only the accounting knows. One that it believes to wait still is lost to slurmctld: it will not run."""
     state = "CANCELLED" if row.state == "PENDING" else row.state
-    return QueuedJob(t.to_location.partition("/")[0], row.job_id, t.user, row.uid, state, "", 0, comment=row.comment)
+    return QueuedJob(
+        t.to_location.partition("/")[0], row.job_id, t.user, row.uid, state, "", row.submit_epoch_s, comment=row.comment
+    )

@@ -222,7 +222,7 @@ def _intended(t: Transfer, sight: Sight, now: int, times: Times, run: Run) -> St
 def _held(t: Transfer, sight: Sight, now: int, times: Times, run: Run) -> Step:
     found = _chosen(t, sight.copies)
     if t.asked_epoch_s and found is not None:
-        return _to(t, SUBMITTED, target_id=found.id)
+        return _to(t, SUBMITTED, target_id=found.id, target_submit_epoch_s=found.submit_epoch_s)
     if _is_late(t, now, times):
         return _undo(t, "too little time is left")
     if sight.source_answers and (why := _changed_since_held(t, sight)):
@@ -257,6 +257,8 @@ def _submitted(t: Transfer, sight: Sight, now: int, times: Times, run: Run) -> S
         return _undo(t, "too little time is left")
     if not sight.source_answers or not sight.target_answers or copy is None:
         return Step(t)
+    if not t.target_submit_epoch_s:
+        return _to(t, SUBMITTED, target_id=copy.id, target_submit_epoch_s=copy.submit_epoch_s)
     others = _cancels(t, (job for job in sight.copies if job is not copy), run)
     if now < t.changed_epoch_s + times.settle_s:
         return Step(t, others, t.changed_epoch_s + times.settle_s)
@@ -339,7 +341,8 @@ def _undoing(t: Transfer, sight: Sight, now: int, times: Times, run: Run) -> Ste
     waits = is_source and job is not None and _is_held_by_us(t, job, has_mark)
     loose = next((copy for copy in sight.copies if _is_loose(copy)), None)
     if loose is not None and sight.source_answers:
-        went = _to(t, SUBMITTED, CANCELLING, "its owner has released the copy", target_id=loose.id)
+        found = {"target_id": loose.id, "target_submit_epoch_s": loose.submit_epoch_s}
+        went = _to(t, SUBMITTED, CANCELLING, "its owner has released the copy", **found)
         if loose.cluster != t.to_location.partition("/")[0]:
             went = Step(went.transfer._replace(to_location=f"{loose.cluster}/{loose.partition}"))
         if waits and has_mark and word == OURS and not sight.entangled:
@@ -351,7 +354,8 @@ def _undoing(t: Transfer, sight: Sight, now: int, times: Times, run: Run) -> Ste
         if not sight.source_accounted and now - t.changed_epoch_s < times.give_up_s:
             return Step(t)
         if sight.source_end in _WAITS:  # nobody ended it: slurmctld has lost it, and the copy is all that is left
-            return _to(t, CANCELLED, NONE, "the source was lost", target_id=pending[0].id)
+            found = {"target_id": pending[0].id, "target_submit_epoch_s": pending[0].submit_epoch_s}
+            return _to(t, CANCELLED, NONE, "the source was lost", **found)
     effects = list(_cancels(t, pending, run))
     waited_s = now - t.asked_epoch_s
     known = t.target_id > 0 or bool(sight.copies)  # a copy is asked for once
@@ -366,6 +370,9 @@ def _undoing(t: Transfer, sight: Sight, now: int, times: Times, run: Run) -> Ste
         if may_start and _may(run, RELEASE_SOURCE):
             effects.append(_source(t, RELEASE_SOURCE))
     elif is_source and job is not None and job.state in _ALIVE and not _may_be_held_yet(t, word, now, times, run):
+        if word == OURS and not has_mark and CLEAN_SOURCE not in run.tried and now < t.changed_epoch_s + times.settle_s:
+            # slurmctld has lost the mark: if it forgets the release too, nothing but this word says whose hold it is
+            return Step(t, tuple(effects), t.changed_epoch_s + times.settle_s)
         if word == UNSURE or (word == OURS and not has_mark):
             word = FREED
         if has_mark and _may(run, CLEAN_SOURCE):

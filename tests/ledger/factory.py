@@ -40,5 +40,6 @@ def a_transfer(id_: str = "00112233445566aa", **fields: Any) -> Transfer:
     transfer = Transfer(
         id_, "alpha", 1, 1_700_000_000, "user1", 20001, "0123456789abcdef", "beta/gpu", 1_700_007_200, 1_700_090_000,
         "mine | cs1 mv=00112233445566aa", "mine", HELD, 1_700_000_300, 1_700_000_301, 1_700_000_302, 17, "as planned",
+        1_700_000_303,
     )  # fmt: skip
     return transfer._replace(**fields)

@@ -17,7 +17,8 @@ from tests.ledger.conftest import Database
 from tests.ledger.factory import an_entry
 
 # what each version made, as SQLite has it; a new version adds its file, and its step must lead there from the one before
-DEFINITIONS = {1: Path(__file__).parent / "version1.sql"}
+DEFINITIONS = {number: Path(__file__).parent / f"version{number}.sql" for number in (1, 2)}
+NOW = 1 + len(schema.STEPS)
 
 
 def add_column(connection: sa.Connection) -> None:
@@ -46,7 +47,7 @@ def test_new_ledger_is_of_this_version(database: Database) -> None:
     """There is one row with the version, also after it is opened often."""
     for _ in range(3):
         with database.open() as ledger:
-            assert read(ledger, "SELECT version FROM carbon_schema") == [(1 + len(schema.STEPS),)]
+            assert read(ledger, "SELECT version FROM carbon_schema") == [(NOW,)]
 
 
 def test_older_ledger_is_brought_up_to_date_and_keeps_all(database: Database) -> None:
@@ -70,8 +71,9 @@ def test_newer_ledger_is_left_alone(database: Database) -> None:
         pass
     with connected(database) as ledger:
         ledger.prepare((*schema.STEPS, add_column))
+    said = rf"version {NOW + 1}, and this slurm-carbon knows versions up to {NOW} only: use the newer"
     for read_only in (False, True):
-        with pytest.raises(LedgerError, match=r"version 2, and this slurm-carbon knows versions up to 1 only: use the newer"):
+        with pytest.raises(LedgerError, match=said):
             database.open(read_only=read_only)
 
 
@@ -94,7 +96,7 @@ def test_step_that_fails_can_be_run_again(database: Database) -> None:
         assert ledger.unsettled() == [an_entry()]
     with connected(database) as ledger:
         ledger.prepare((*schema.STEPS, add_column))
-        assert read(ledger, "SELECT version FROM carbon_schema") == [(2,)]
+        assert read(ledger, "SELECT version FROM carbon_schema") == [(NOW + 1,)]
         assert read(ledger, "SELECT note FROM carbon_entries") == [("none",)]
 
 
@@ -104,7 +106,7 @@ def test_tables_without_a_version_are_completed(database: Database) -> None:
         ledger._connected.write(lambda connection: schema.METADATA.create_all(connection, [schema.SCHEMA, schema.RUNS]))
     with database.open() as ledger:
         ledger.put_entries([an_entry()])
-        assert read(ledger, "SELECT version FROM carbon_schema") == [(1,)]
+        assert read(ledger, "SELECT version FROM carbon_schema") == [(NOW,)]
 
 
 def test_tables_of_others_are_left_alone(database: Database) -> None:

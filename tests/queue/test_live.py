@@ -25,6 +25,7 @@ until squeue -h -j $again -t R | grep -q .; do sleep 0.1; done
 sleep 1; scontrol requeue $again
 until sacct -n -D -j $again -o State | grep -q REQUEUED; do sleep 0.1; done
 until sacct -n -j $cancelled -o State | grep -q CANCELLED; do sleep 0.1; done
+until [ "$(sacct -n -X -S now-1hours -E now+9days -j $waits,$held -o JobID | wc -l)" = 2 ]; do sleep 0.1; done
 echo $ran $tasks $cancelled $waits $held $again
 """
 

@@ -68,13 +68,13 @@ class Controller:
     jobs: dict[int, Job] = field(default_factory=dict)
     next_id: int = 100
     answers: bool = True
-    written: list[tuple[int, dict[int, Job]]] = field(default_factory=list)
+    written: list[tuple[int, int, dict[int, Job]]] = field(default_factory=list)  # when, next number, jobs
     to_do: list[tuple[int, Callable[[], None]]] = field(default_factory=list)
     accounts: dict[int, Job] = field(default_factory=dict)
 
     def write_down(self, now: int) -> None:
         """Keep the state of this moment for a later fall back."""
-        self.written.append((now, {number: copy.copy(job) for number, job in self.jobs.items()}))
+        self.written.append((now, self.next_id, {number: copy.copy(job) for number, job in self.jobs.items()}))
         del self.written[:-20]
 
 
@@ -175,12 +175,14 @@ class World(Runner):
             ctld.accounts[job.id] = replace(job)
 
     def forget(self, name: str, seconds: int = FORGETS_S) -> None:
-        """Kill a slurmctld and start it again: it has what it had written down some seconds ago. Runs go on."""
+        """Kill a slurmctld and start it again, which takes a second: it has what it had written down before. Runs go on."""
         ctld = self.clusters[name]
-        known = [jobs for when, jobs in ctld.written if when <= self.now - seconds]
+        known = [(next_id, jobs) for when, next_id, jobs in ctld.written if when <= self.now - seconds]
         if known:
             running = {job.id: job for job in ctld.jobs.values() if job.state in ("RUNNING", "COMPLETED")}
-            ctld.jobs = {number: copy.copy(job) for number, job in known[-1].items()} | running
+            ctld.jobs = {number: copy.copy(job) for number, job in known[-1][1].items()} | running
+            ctld.next_id = max(known[-1][0], *running, 0)  # the numbers of what is forgotten are given again
+        self.now += 1
 
     # what users do
 

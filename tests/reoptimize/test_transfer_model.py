@@ -180,3 +180,26 @@ def test_a_target_that_loses_all_its_jobs() -> None:
         settle(world)
         if there:
             check_books(world, "one")
+
+
+@pytest.mark.parametrize("next_is", ["another copy", "held", "runs", "waits"])
+def test_the_number_of_a_forgotten_copy_is_given_again(next_is: str) -> None:
+    """A run is killed and the target forgets the copy: its number goes to the next job of the same user, which is not it."""
+    for end_at in range(1, points() + 1):
+        world = World()
+        jobs = [world.add("one", begin_in_s=7200), world.add("two", begin_in_s=7200)]
+        first, second = (transfer_of(world, job, move_id) for job, move_id in zip(jobs, IDS, strict=True))
+        world.tick([first], end_at=end_at)
+        world.forget("beta")
+        if next_is == "another copy":
+            world.tick([second])
+        else:
+            own = world.add("own", begin_in_s=0 if next_is == "runs" else 3600, comment="", cluster="beta")
+            if next_is == "held":
+                own.hold()
+        settle(world)
+        if next_is == "held":
+            assert own.state == "PENDING"
+            own.priority = 1
+            world.pass_time(7200)
+        check_books(world, "one", "two", *(["own"] if next_is != "another copy" else []))
