@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import pwd
 import shutil
@@ -26,10 +27,23 @@ class MissingError(Exception):
 
 def install(package: str, needed: Path | str) -> None:
     """Install a Debian package if a program of it is missing, and start no service of it. Raises MissingError."""
-    if list(Path("/").glob(str(needed).lstrip("/"))):
+    if is_there(needed):
         return
     if os.geteuid() != 0 or not shutil.which("apt-get"):
         raise MissingError(f"needs the package {package}")
+    with Path("/run/lock/slurm-carbon-apt").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # another process of these tests, or scripts/cluster, may be at it
+        if not is_there(needed):
+            apt_install(package)
+
+
+def is_there(needed: Path | str) -> bool:
+    """Whether a program is, by its path or a pattern of it."""
+    return bool(list(Path("/").glob(str(needed).lstrip("/"))))
+
+
+def apt_install(package: str) -> None:
+    """Install it."""
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     policy = Path("/usr/sbin/policy-rc.d")
     ours = not policy.exists()
