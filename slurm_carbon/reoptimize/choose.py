@@ -30,6 +30,7 @@ PASSES = (0.6, 0.9)  # shares of the time that is left for each plan
 PLANNING = 0.8  # share of the time for plans; the rest is for those whose place is taken
 CHOOSING = 0.08  # share for a choice of moves, after each of them
 FEW = 0.02  # of the jobs to be moved, whom a plan may lose without being made again
+LOOKED_AT = 64  # jobs at most, for one to change places with
 BEST = "where and when it is, is best"
 
 
@@ -106,7 +107,7 @@ class _Chooser:
         first = scales.worth(spots)
         for number, share in enumerate(PASSES):
             again = self.plan(self.all.some(some, self.with_present(self.free, some, -1)) if number else self.all, share)
-            spots = self.fair(Spots(some[again.job], again.location, again.start, again.tasks))
+            spots = self.fair(self.kept(Spots(some[again.job], again.location, again.start, again.tasks)))
             first = first if number else scales.worth(spots)
             menu.add(spots)
             going = menu.choose(None if self.solver_s is None else CHOOSING * self.solver_s)
@@ -122,6 +123,26 @@ class _Chooser:
         most, most_anew = self.rules.max_updates, self.rules.max_transfers
         settled = accept(scales, order, going, worth.good, others, most, most_anew, self.free, lambda: self.left_s() < 0)
         return self.result(settled, scales.worth(settled), first)
+
+    def kept(self, spots: Spots) -> Spots:
+        """The same spots, but of jobs of one kind those stay that are at one of them already: a plan knows no difference."""
+        of, jobs, late = self.all, self.all.problem.jobs, self.scales.late
+        order, location, start = spots.job.tolist(), spots.location.tolist(), spots.start.tolist()
+        home = list(zip(jobs.profile.tolist(), of.here.tolist(), of.present.tolist(), strict=True))
+        spot = [(home[job][0], where, when) for job, where, when in zip(order, location, start, strict=True)]
+        of_others: dict[tuple[int, int, int], list[int]] = defaultdict(list)
+        for row, job in enumerate(order):
+            if jobs.tasks[job] == 1 and home[job] != spot[row]:
+                of_others[spot[row]].append(row)
+        for row, job in enumerate(order):
+            if jobs.tasks[job] > 1 or late[job] or home[job] == spot[row]:
+                continue
+            there = of_others.get(home[job], [])
+            may = (r for r in there[:LOOKED_AT] if home[order[r]] != spot[r] and start[row] <= jobs.latest[order[r]])
+            if (other := next(may, -1)) >= 0:
+                order[row], order[other] = order[other], job
+                there.remove(other)
+        return Spots(np.array(order, dtype=np.int64), spots.location, spots.start, spots.tasks)
 
     def fair(self, spots: Spots) -> Spots:
         """The same spots, but among jobs that are alike the best ones go to users in turn, who came first first."""

@@ -12,10 +12,8 @@ from slurm_carbon.reoptimize.room import Room
 from slurm_carbon.reoptimize.standing import Rules, Standing
 from slurm_carbon.reoptimize.totals import Totals
 
-BROKEN, LATEST_H = (
-    3.0,
-    100,
-)  # times what the largest job emits: what a latest start weighs, and as much again after so many hours
+BROKEN = 3.0  # times what the largest job emits: what a latest start that is not kept weighs,
+LATEST_H = 100  # and as much again after so many hours
 EARLIER_S = 3600  # by how much a job that will be late anyhow has to start earlier to be moved for that
 
 

@@ -31,7 +31,7 @@ DECISIONS = st.builds(
 )  # fmt: skip
 TRANSFERS = st.builds(
     Transfer, TEXT, CLUSTER, JOB, TIME, TEXT, WHOLE, TEXT, st.builds("{}/{}".format, CLUSTER, TEXT), WHOLE, WHOLE, TEXT, TEXT,
-    st.sampled_from([*OPEN, RELEASED, UNDONE]), TIME, TIME, WHOLE, JOB, TEXT,
+    st.sampled_from([*OPEN, RELEASED, UNDONE]), TIME, TIME, WHOLE, JOB, TEXT, WHOLE,
 )  # fmt: skip
 STEPS = st.lists(
     st.tuples(st.just("entries"), st.lists(ENTRIES, max_size=4))

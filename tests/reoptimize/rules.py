@@ -65,12 +65,21 @@ class Result(NamedTuple):
             for r in self.ran if r.name in asked and f"{r.cluster}/{r.partition}" not in asked[r.name].places()
         ]  # fmt: skip
 
+    def sent(self, job: Asked) -> str:
+        """Where a job was submitted to at first."""
+        ran = next(r for r in self.ran if r.name == job.name)
+        cluster, number, place = ran.cluster, ran.job_id, f"{ran.cluster}/{ran.partition}"
+        while (entry := self.entries.get((cluster, number))) is not None and entry.follows:
+            cluster, _, text = entry.follows.partition(":")
+            number, place = int(text), self.entries[cluster, int(text)].location
+        return place
+
     def had_room(self, job: Asked) -> str:
         """A node that had room for a job all through the minutes after its latest start; empty if all was full."""
         latest = self.submitted_epoch_s + job.max_delay_s
         places = job.places()
-        if not job.max_delay_s:  # it goes at once where its user sends it, and before there is any plan
-            places = {place for place in places if place.startswith(f"{job.home}/")} or places
+        if not job.max_delay_s:  # it goes to one place at once, before there is any plan
+            places = {self.sent(job)}
         for place in sorted(places):
             cluster, _, partition = place.partition("/")
             for number in range(NODES if partition == "batch" else NODES // 2):

@@ -139,6 +139,16 @@ def test_a_job_makes_room_for_others_that_save_more_than_it_costs() -> None:
     assert decided(one, world, entries=(entry(small, moves=Rules().max_moves),))[2].moves == ()
 
 
+def test_jobs_that_are_alike_do_not_change_places() -> None:
+    """The first green hour is full, and the next has room: those that wait for a dirty hour go there, and nobody else."""
+    here = [marked(n, cpus=16, begin=NOW + 3 * HOUR) for n in range(5, 9)]
+    there = [marked(n, cpus=16, begin=NOW + 7 * HOUR) for n in (1, 2, 3, 4, 9, 10)]
+    world = outlook(dirty=[400.0] * 3 + [50.0] + [400.0] * 6 + [50.0] + [400.0] * 61)
+    moves = chosen(*here, *there, world=world).moves
+    assert len({move.job.id for move in moves} & {1, 2, 3, 4, 9, 10}) == len(moves) == 4
+    assert {move.to_epoch_s for move in moves} == {NOW + 10 * HOUR}
+
+
 def test_a_late_job_is_rescued_whatever_that_saves() -> None:
     """Twenty jobs that are to begin together would be late for each other; even one that has been moved often is moved."""
     jobs = [marked(n, cpus=16, latest=NOW + 6 * HOUR) for n in range(1, 21)]
