@@ -24,7 +24,13 @@ BUSY = 0  # a run that finds another one is no failure
 
 def add_to(nouns: Any) -> None:
     """The three verbs."""
-    again = nouns.add_parser("reoptimize", help="plan all waiting jobs of all clusters again, move them, publish the outlook")
+    again = nouns.add_parser(
+        "reoptimize", help="plan all waiting jobs of all clusters again, move them, publish the outlook",
+        description="One run, for cron or a systemd timer every 5 to 15 minutes: plans all waiting jobs of all clusters "
+        "together and does what [reoptimize] mode says. Moves within a cluster need a Slurm operator, those between clusters "
+        "root. Where a file named `stop` is beside the outlook, or the mode is off, only the outlook is published. See "
+        "slurm_carbon_reoptimize(7).",
+    )  # fmt: skip
     again.add_argument(
         "--dry-run", action="store_true", help="say what would be moved and print the exact commands; change nothing"
     )
@@ -71,16 +77,16 @@ def _reoptimize(words: argparse.Namespace) -> int:
 
     config, outlook_path = _config(words)
     mode = words.mode or config.reoptimize.mode
-    if mode == "off":
-        raise UsageError('[reoptimize] mode is "off": set it to "observe" first, or say --mode observe')
     url = words.ledger or (_own_ledger() if words.own else config.reoptimize.ledger)
     own = pwd.getpwuid(os.geteuid()).pw_name if words.own else None
     setting = tick.Setting(config, mode, outlook_path, own, words.dry_run)
     watch = None if words.quiet or words.json or not sys.stderr.isatty() else _progress
-    if guard.is_stopped(outlook_path):
-        print(
-            f"slurm-carbon: stopped: {guard.stop_file(outlook_path)} is there; only the outlook is published", file=sys.stderr
-        )
+    stopped = f"{guard.stop_file(outlook_path)} is there" if guard.is_stopped(outlook_path) else ""
+    if mode == "off":
+        stopped = '[reoptimize] mode is "off"; observe is the next one, also by --mode observe'
+    if stopped:
+        published = "nothing is done" if words.own or words.dry_run else "only the outlook is published"
+        print(f"slurm-carbon: {published}: {stopped}", file=sys.stderr)
         return _only_published(setting)
     if words.dry_run:
         try:
@@ -157,13 +163,13 @@ def _look(words: argparse.Namespace) -> "tuple[Config, Outlook, Ledger | None]":
 
     config, path = _config(words)
     outlook = outlooks.read(path, int(time.time()))
-    try:
-        ledger = open_ledger(words.ledger or config.reoptimize.ledger, read_only=True)
-    except LedgerError as error:
-        if words.ledger or os.geteuid() == 0:
-            print(f"slurm-carbon: without the ledger: {error}", file=sys.stderr)
-        ledger = None
-    return config, outlook, ledger
+    for url in (words.ledger,) if words.ledger else (config.reoptimize.ledger, _own_ledger()):
+        try:
+            return config, outlook, open_ledger(url, read_only=True)
+        except LedgerError as error:
+            if url != _own_ledger() and (words.ledger or os.geteuid() == 0 or config.reoptimize.mode == "advise"):
+                print(f"slurm-carbon: without the ledger: {error}", file=sys.stderr)
+    return config, outlook, None
 
 
 def _queue(words: argparse.Namespace) -> int:
@@ -172,7 +178,7 @@ def _queue(words: argparse.Namespace) -> int:
 
     config, outlook, ledger = _look(words)
     now, problems = int(time.time()), list[str]()
-    user = None if words.all else words.user or pwd.getpwuid(os.geteuid()).pw_name
+    user = words.user or (None if words.all else pwd.getpwuid(os.geteuid()).pw_name)
     with ledger or contextlib.nullcontext():
         stood = look.waiting(config, outlook, Runner(), ledger, now, problems, user)
         advised = {}
@@ -204,7 +210,7 @@ def _explain(words: argparse.Namespace) -> int:
         print(f"slurm-carbon: {problem}", file=sys.stderr)
     if not found:
         where = words.cluster or "any cluster"
-        raise UsageError(f"no job {words.job} waits on {where}" + (", and the ledger has none" if ledger else ""))
+        raise Error(f"no job {words.job} waits on {where}" + (", and the ledger has none" if ledger else "") + ": see sacct")
     if words.json:
         print(json.dumps([one.as_json() for one in found], indent=1, default=list))
     else:

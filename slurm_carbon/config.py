@@ -223,9 +223,7 @@ REOPTIMIZE = (
     Key("records", string, "~/.local/state/slurm_carbon/submissions",
         "Where csbatch keeps, for its owner only, what moving a job to another cluster needs (%u: user). Empty: nowhere."),
     Key("ledger", string, "", "The database, as an SQLAlchemy URL. Empty: SQLite, `ledger/ledger.sqlite` beside the outlook."),
-    Key("margin", duration, "10m",
-        "Jobs that start sooner than this are left alone, and no start is moved closer to the latest one: at least the time "
-        "between two runs."),
+    Key("margin", duration, "10m", "Jobs that start sooner than this are left alone: at least the time between two runs."),
     Key("min_saving_pct", number(0, 100), 3.0,
         "A move that is expected to save less of a job's emissions, in percent, is not made for its own sake."),
     Key("min_saving_g", number(0, 1e9), 1.0, "The same in g CO2e."),

@@ -74,7 +74,8 @@ def read(path: str, now_epoch_s: int) -> Outlook:
         with open(descriptor, "rb") as file:
             data = file.read(MAX_BYTES + 1)
     except OSError as error:
-        raise OutlookError(f"outlook {path}: {error.strerror}") from None
+        hint = "; `slurm-carbon outlook refresh` makes it" if isinstance(error, FileNotFoundError) else ""
+        raise OutlookError(f"outlook {path}: {error.strerror}{hint}") from None
     if len(data) > MAX_BYTES:
         raise OutlookError(f"outlook {path}: larger than {MAX_BYTES >> 20} MiB")
     try:

@@ -244,7 +244,8 @@ class _Chooser:
             here_g = float(of.emitted_g(self.scales.totals, one, of.here[one], self.scales.starts[one])[0]) * tasks
             there_g = float(of.emitted_g(self.scales.totals, one, np.array([where]), np.array([float(begin)]))[0]) * tasks
             late = begin > standing.latest_epoch_s
-            may_from = self.now if late else begin  # who is late anyhow takes the first room that there is
+            # who is late anyhow takes the first room that there is; who starts at the last moment stands in line before it
+            may_from = self.now if late else max(self.now, min(begin, standing.latest_epoch_s - self.rules.margin_s))
             entry = self.moved(self.entry(job, where, may_from, there_g, late), standing, where)
             found.append(Move(
                 standing.job, ranges(some) if split and len(some) < len(numbers) else "", standing.here,

@@ -39,7 +39,8 @@ def alone(path: str) -> Iterator[None]:
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, 0o600)
     except OSError as error:
-        raise Error(f"cannot open the lock {path}: {error.strerror}") from None
+        hint = ": run it as the user whom it belongs to, or for your own jobs only with --own"
+        raise Error(f"cannot open the lock {path}: {error.strerror}{hint}") from None
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

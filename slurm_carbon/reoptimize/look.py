@@ -19,11 +19,12 @@ from slurm_carbon.policy import in_waves
 from slurm_carbon.queued import Queue
 from slurm_carbon.reoptimize.choose import task_numbers
 from slurm_carbon.reoptimize.room import run_s
-from slurm_carbon.reoptimize.standing import Rules, Standing, ledger_key, standings
+from slurm_carbon.reoptimize.standing import SET_BY_OWNER, Rules, Standing, ledger_key, standings
 from slurm_carbon.slurm import queue
 from slurm_carbon.slurm.command import Runner
 from slurm_carbon.units import DAY_S
 
+SET_BY_SOMEBODY = "its start was set by its owner, or by the site, whose ledger cannot be read here"
 REST_S = 3600  # after a move to another cluster that came to nothing; twice as long after the next one, and so on
 LONGEST_REST_S = 7 * DAY_S
 
@@ -147,6 +148,8 @@ def waiting(
     # as the site's run sees them, whoever asks
     rules = rules_of(config.reoptimize, None, None if config.reoptimize.records else frozenset())
     stood = standing_of_queues(queues, ledger, outlook, rules, now_epoch_s)
+    if ledger is None:  # what was moved within its cluster without a mark looks as if its owner had moved it
+        stood = [each._replace(stays=SET_BY_SOMEBODY) if each.stays == SET_BY_OWNER else each for each in stood]
     return [standing for standing in stood if user is None or standing.job.user == user]
 
 

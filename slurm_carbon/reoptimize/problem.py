@@ -30,7 +30,7 @@ class Movable:
     number: Ints  # [J] which of the standings
     here: Ints  # [J] location where it waits
     present: Ints  # [J] slot in which it would start as things stand; `slots` if it would not
-    latest: Ints  # [J] last slot that its owner and the site allow, less a margin
+    latest: Ints  # [J] last slot that its owner and the site allow
     sure: tuple[Ints, Ints]  # [J] location and start of a plan that is sure to be possible; `slots` for no start
     problem: Problem
     power_w: Floats  # [K, L] of the tasks that run at a time, PUE included
@@ -80,10 +80,8 @@ def movable(room: Room, standings: Sequence[Standing], outlook: Outlook, rules: 
         tasks = standing.asked.array_tasks if is_split(standing, rules) else 1
         asked = standing.asked._replace(array_tasks=1, array_waves=1) if tasks > 1 else standing.asked
         which = kinds.setdefault((asked, standing.locations, standing.home), len(kinds))
-        at, last = int(room.present[row]), room.slot(standing.latest_epoch_s)
-        # where the room that was expected is not there, another run has to be able to help
-        in_good_time = max(room.slot(standing.latest_epoch_s - rules.margin_s), min(at, last))
-        rows.append((row, which, column[standing.here], tasks, in_good_time, at))
+        latest_slot = room.slot(standing.latest_epoch_s)
+        rows.append((row, which, column[standing.here], tasks, latest_slot, int(room.present[row])))
     numbers, kind, here_at, tasks_of, latest, present = np.array(rows, dtype=np.int64).reshape(len(rows), 6).T
     profiles, power = profiles_of(room, list(kinds), outlook, column)
     zero = np.zeros(len(rows), dtype=np.int64)

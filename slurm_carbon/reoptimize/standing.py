@@ -29,6 +29,7 @@ FOR_ROOM = (
     "Nodes required for job are DOWN, DRAINED or reserved",  # said, too, where a job of a better partition waits for them
 )  # fmt: skip
 IN_LINE = ("None", "BeginTime", "Priority")
+SET_BY_OWNER = "its owner has set the start"
 NOT_OPEN = ("PartitionDown", "PartitionInactive", "PartitionNodeLimit", "PartitionTimeLimit")
 
 
@@ -214,7 +215,7 @@ class _Judge:
             only_rescue=(entry.moves if entry else 0) >= rules.max_moves,
         )  # fmt: skip
         if not self.is_ours(job, mark, hook, entry):
-            return standing._replace(stays="its owner has set the start")
+            return standing._replace(stays=SET_BY_OWNER)
         standing = standing._replace(locations=self.allowed(standing, locations))
         if not standing.locations:
             return standing._replace(stays="no location is open to it at the moment")

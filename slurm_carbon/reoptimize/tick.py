@@ -68,11 +68,12 @@ class Report(NamedTuple):
     problems: tuple[str, ...]
     commands: tuple[str, ...] = ()  # of a dry run
     failed: bool = False
+    dry_run: bool = False
 
     def lines(self) -> list[str]:
         """For a terminal."""
         figures = self.figures
-        acted = self.mode == "enforce" and not self.commands
+        acted = self.mode == "enforce" and not self.dry_run
         count, saved = ("done", "done_saved_g") if acted else ("moves", "saved_g")
         lines = [
             f"{figures.get('waiting', 0)} jobs wait, of which {figures.get('movable', 0)} may be moved; "
@@ -177,7 +178,8 @@ class _Tick:
             ledger.end_run(number, self.now, figures)
             faults.point("run ended")
         self.watch("")
-        return Report(setting.mode, decided, figures, tuple(self.problems), commands, bool(self.problems))
+        problems = tuple(dict.fromkeys(self.problems))
+        return Report(setting.mode, decided, figures, problems, commands, bool(problems), setting.dry_run)
 
     def timed(self, name: str, do: Callable[[], T]) -> T:
         """Do it, tell whoever watches, and note how long it took."""

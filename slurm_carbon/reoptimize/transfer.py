@@ -102,7 +102,8 @@ def intend(move: Move, job: QueuedJob, now_epoch_s: int) -> Transfer | str:
     begin = max(move.to_epoch_s, now_epoch_s)
     entry = move.entry
     mark = marks.Mark(
-        begin, move.latest_epoch_s, move.to_location, max(0.0, entry.planned_g), max(0.0, entry.baseline_g),
+        begin, move.latest_epoch_s, move.to_location, max(0.0, entry.planned_g),
+        old.baseline_g if old is not None else max(0.0, entry.baseline_g),  # what the owner was told
         max(0.0, entry.energy_kwh), entry.mark_id, entry.locations, move_id,
     )  # fmt: skip
     comment = marks.append(text, mark)

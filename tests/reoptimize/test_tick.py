@@ -231,10 +231,19 @@ def test_two_runs_do_not_overlap_and_a_stop_file_stops_them(site: Lab) -> None:
     (site.site / "stop").touch()
     old = json.loads(site.outlook.read_text())["generated"]
     site.jump_to(now(site) + 60)
-    assert "stopped" in run(site).err
+    assert "only the outlook is published: " in run(site).err
     assert json.loads(site.outlook.read_text())["generated"] > old
     assert begins(site, job) == hour + 9 * HOUR
     (site.site / "stop").unlink()
+    text = site.config.read_text()
+    site.config.write_text(text.replace('mode = "enforce"', 'mode = "off"'))
+    old = json.loads(site.outlook.read_text())["generated"]
+    site.jump_to(now(site) + 60)
+    done = run(site)
+    assert (done.code, 'mode is "off"' in done.err) == (0, True), done.err
+    assert json.loads(site.outlook.read_text())["generated"] > old
+    assert begins(site, job) == hour + 9 * HOUR
+    site.config.write_text(text)
     run(site)
     assert begins(site, job) == hour + 3 * HOUR
 
@@ -295,6 +304,8 @@ def test_an_ordinary_user_moves_his_own_jobs_only(at_home: Lab) -> None:
     assert begins(at_home, mine) == hour + 3 * HOUR
     assert as_it_is(at_home, other) == before
     assert not (at_home.site / "ledger/ledger.sqlite").exists()
+    rows = json.loads(at_home.run(at_home.bin / "slurm-carbon", "queue", "--json").out)
+    assert [row["why"][:10] for row in rows] == ["moved once"]
 
 
 def test_an_operator_moves_all_jobs_in_time(at_home: Lab) -> None:
