@@ -231,7 +231,7 @@ REOPTIMIZE = (
     Key("max_updates", _count(1, 1_000_000), 2000, "How many jobs one run moves at most."),
     Key("max_transfers", _count(0, 100_000), 50,
         "How many of them to a cluster outside of the federation: each is a submission by its owner, 0.1 to 0.3 s."),
-    Key("split_arrays", boolean, False, "Whether the tasks of an array may be given different starts."),
+    Key("split_arrays", boolean, False, "Whether the tasks of an array may be given different starts. It then stays on its cluster."),
     Key("solver_time", duration, "20s", "How long one run may improve its plan."),
     Key("keep", duration, "400d", "How long the ledger keeps jobs that have ended."),
     Key("reader", one_of("auto", "squeue", "pyslurm"), "squeue",

@@ -52,7 +52,7 @@ class _Board:
 
     def is_anew(self, job: int) -> bool:
         """Whether it is submitted anew."""
-        return any(self.scales.is_anew(job, where) for where, _, _ in self.parts[job])
+        return bool(self.scales.is_anew(np.array(job), np.array([where for where, _, _ in self.parts[job]], dtype=int)).any())
 
     def fits(self, job: int) -> bool:
         """Whether there is room for all parts of a job, which may overlap."""

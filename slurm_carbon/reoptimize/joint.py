@@ -70,7 +70,7 @@ class _Program:
             sum(place != (of.here[job], of.present[job]) for place in mine) for job, mine in zip(self.job, places, strict=True)
         ], dtype=float)  # fmt: skip
         self.anew = np.array([
-            any(scales.is_anew(int(job), where) for where, _ in mine) for job, mine in zip(self.job, places, strict=True)
+            scales.is_anew(job, np.array([at for at, _ in mine])).any() for job, mine in zip(self.job, places, strict=True)
         ], dtype=float)  # fmt: skip
         one = csr_array((np.ones(count), (self.job, np.arange(count))), shape=(len(scales.starts), count))
         self.limits = [LinearConstraint(one, -np.inf, 1.0)]
@@ -109,7 +109,7 @@ class _Program:
         users = np.array([self.scales.users[job] for job in self.job.tolist()])
         names, user = np.unique(users, return_inverse=True)
         wants = np.bincount(user[chosen], counts[chosen], len(names))
-        level = next((n for n in range(most) if np.minimum(wants, n).sum() >= most), most)
+        level = max(1, next((n for n in range(most) if np.minimum(wants, n + 1).sum() > most), most))
         mine = np.where(self.scales.late[self.job], 0.0, counts)
         each = csr_array((mine, (user, np.arange(len(user)))), shape=(len(names), len(user)))
         self.limits += [LinearConstraint(counts[None, :], -np.inf, most), LinearConstraint(each, -np.inf, level)]

@@ -79,7 +79,10 @@ def movable(room: Room, standings: Sequence[Standing], outlook: Outlook, rules: 
             continue
         tasks = standing.asked.array_tasks if is_split(standing, rules) else 1
         asked = standing.asked._replace(array_tasks=1, array_waves=1) if tasks > 1 else standing.asked
-        which = kinds.setdefault((asked, standing.locations, standing.home), len(kinds))
+        locations = standing.locations
+        if tasks > 1:  # an array can be submitted anew as a whole only
+            locations = tuple(name for name in locations if name.partition("/")[0] == standing.job.cluster)
+        which = kinds.setdefault((asked, locations, standing.home), len(kinds))
         latest_slot = room.slot(standing.latest_epoch_s)
         rows.append((row, which, column[standing.here], tasks, latest_slot, int(room.present[row])))
     numbers, kind, here_at, tasks_of, latest, present = np.array(rows, dtype=np.int64).reshape(len(rows), 6).T

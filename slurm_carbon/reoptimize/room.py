@@ -22,6 +22,7 @@ CORES, GPUS, MEMORY_GB = "cores", "gpus", "memory_gb"
 TOUCHED = 0.1  # of a slot: who takes less of it does not take it
 LEFTOVER = 0.5  # of the cores of a node that jobs of one size leave over, the share that others cannot use either
 LEAST = 1e-6  # relative: how much less is free than a job needs that Slurm says has no room
+LONGEST_WAIT_S = 6 * 3600  # that is expected of a job for which there seems to be room
 ABOUT_TO_START = "it is about to start"
 
 
@@ -114,7 +115,8 @@ def _as_it_flows(standing: Standing, outlook: Outlook, rules: Rules) -> Standing
 
 def is_split(standing: Standing, rules: Rules) -> bool:
     """Whether the tasks of an array may start apart from each other."""
-    return rules.split_arrays and not standing.stays and standing.job.task_count > 1 and not standing.job.throttle
+    job = standing.job
+    return rules.split_arrays and not standing.stays and job.task_count > 1 and not job.throttle and "." not in job.array_tasks
 
 
 # places
@@ -311,15 +313,20 @@ class _Line:
         for first, _, _, _, number in sorted(order):
             start = first_fit(self.free, *where[number], first, slots)
             job = standings[number].job
+            waited_s = min(LONGEST_WAIT_S, room.now_epoch_s - (job.eligible_epoch_s or room.now_epoch_s))
+            begins = standings[number].start_epoch_s
+            if start == 0 and waited_s > rules.margin_s and not standings[number].stays:
+                # Slurm would have started it: what is free is in pieces too small. It is expected to wait as long again
+                begins = room.now_epoch_s + waited_s
+                start = first_fit(self.free, *where[number], room.slot(begins), slots)
             if job.start_epoch_s and (job.eligible_epoch_s or 0) <= room.now_epoch_s:  # it will not be later than Slurm says
                 start = min(start, max(first, room.slot(job.start_epoch_s)))
             present[number] = start
             if start < slots:
                 self._take(*where[number], start)
-            begins = standings[number].start_epoch_s
             if start > first:
                 begins = max(begins, room.time(start))
-                standings[number] = standings[number]._replace(start_epoch_s=begins)
+            standings[number] = standings[number]._replace(start_epoch_s=begins)
             if not standings[number].stays:
                 if begins <= room.now_epoch_s + rules.margin_s:
                     standings[number] = standings[number]._replace(stays=ABOUT_TO_START)

@@ -186,9 +186,17 @@ def _is_known(t: Transfer, job: QueuedJob) -> bool:
     """Whether a job with the number of the copy is the copy, also without its mark.
 
     A slurmctld that has lost its last seconds gives a number to the next job again, and that may be one of the same user,
-    and another copy.
+    and another copy. Before it was seen, a copy without its mark has to have been submitted while it was asked for.
     """
-    return bool(t.target_submit_epoch_s) and (job.submit_epoch_s == t.target_submit_epoch_s or bool(job.restarts))
+    if job.id != t.target_id:
+        return False
+    if t.target_submit_epoch_s:
+        return job.submit_epoch_s == t.target_submit_epoch_s or bool(job.restarts)
+    if t.state not in (SUBMITTED, CANCELLED):
+        return False
+    mark = marks.read(job.comment)[1]
+    as_asked = job.state != "PENDING" or abs((job.eligible_epoch_s or 0) - t.begin_epoch_s) <= _CLOCKS_S
+    return as_asked and (mark is None or not mark.move) and t.asked_epoch_s <= job.submit_epoch_s <= t.changed_epoch_s
 
 
 def _is_copy(t: Transfer, row: Accounted) -> bool:

@@ -245,8 +245,15 @@ def _held(t: Transfer, sight: Sight, now: int, times: Times, run: Run) -> Step:
     return Step(t)
 
 
+def _known(t: Transfer, copy: QueuedJob) -> Step:
+    """From now on the copy is known by its number and the time it was submitted, whatever becomes of its comment."""
+    return _to(t, t.state, phase(t), None, target_id=copy.id, target_submit_epoch_s=copy.submit_epoch_s)
+
+
 def _submitted(t: Transfer, sight: Sight, now: int, times: Times, run: Run) -> Step:
     copy = _chosen(t, sight.copies)
+    if copy is not None and not t.target_submit_epoch_s:
+        return _known(t, copy)
     if phase(t) == CANCELLING:
         return _cancelling(t, sight, copy, now, times, run)
     if sight.target_answers and (copy is None or _is_over(copy)):
@@ -257,8 +264,6 @@ def _submitted(t: Transfer, sight: Sight, now: int, times: Times, run: Run) -> S
         return _undo(t, "too little time is left")
     if not sight.source_answers or not sight.target_answers or copy is None:
         return Step(t)
-    if not t.target_submit_epoch_s:
-        return _to(t, SUBMITTED, target_id=copy.id, target_submit_epoch_s=copy.submit_epoch_s)
     others = _cancels(t, (job for job in sight.copies if job is not copy), run)
     if now < t.changed_epoch_s + times.settle_s:
         return Step(t, others, t.changed_epoch_s + times.settle_s)
@@ -306,6 +311,8 @@ def _ended(t: Transfer, sight: Sight, run: Run, state: str) -> Step:
 
 def _cancelled(t: Transfer, sight: Sight, now: int, times: Times, run: Run) -> Step:
     copy, job, word = _chosen(t, sight.copies), sight.source, phase(t)
+    if copy is not None and not t.target_submit_epoch_s:
+        return _known(t, copy)
     effects: list[Effect] = []
     if sight.source_answers and _is_the_source(t, job):
         if _is_ours(t, job):
@@ -322,6 +329,10 @@ def _cancelled(t: Transfer, sight: Sight, now: int, times: Times, run: Run) -> S
                 word = RELEASING
                 effects.append(Effect(RELEASE_COPY, copy.cluster, copy.id))
         elif not has_mark or copy.state not in _ALIVE:
+            settled = CLEAN_COPY in run.tried or now >= t.changed_epoch_s + times.settle_s
+            if word == RELEASING and copy.state == "PENDING" and not effects and not settled:
+                # its owner has taken the mark out: if slurmctld forgets the release, only this word says whose hold it is
+                return Step(t, (), t.changed_epoch_s + times.settle_s)
             word = FREED  # only now: if slurmctld forgets the release, it forgets that the mark was taken out
         elif _may(run, CLEAN_COPY):
             effects.append(Effect(CLEAN_COPY, copy.cluster, copy.id, cleaned(copy.comment)))

@@ -346,7 +346,7 @@ def _entries(t: Transfer, means: Means) -> list[Entry]:
         return []
     now = int(means.clock())
     new = old._replace(
-        cluster=t.to_location.partition("/")[0], job_id=t.target_id, submit_epoch_s=t.target_submit_epoch_s,
+        cluster=t.to_location.partition("/")[0], job_id=t.target_id, submit_epoch_s=t.target_submit_epoch_s or t.asked_epoch_s,
         location=t.to_location, begin_epoch_s=t.begin_epoch_s, planned_g=mark.emissions_g if mark else old.planned_g,
         energy_kwh=mark.energy_kwh if mark else old.energy_kwh, moves=old.moves + 1, moved_epoch_s=now,
         follows=f"{t.cluster}:{t.job_id}", state="", started_epoch_s=None, ended_epoch_s=None,

@@ -62,7 +62,8 @@ class Scales:
         self.locations = [by_name[name] for name in room.places.locations]
         self.zones = [outlook.zones[location.zone] for location in self.locations]
         self.users = [s.job.user for s in mine]
-        self.in_federation = [bool(s.job.siblings) for s in mine]
+        self.in_federation = np.array([bool(s.job.siblings) for s in mine], dtype=bool)
+        self.cluster = np.unique([location.cluster for location in self.locations], return_inverse=True)[1]
         self.totals = Totals(self.zones)
         self.captured = np.array([zone.captured for zone in self.zones])
         count = len(mine)
@@ -70,7 +71,11 @@ class Scales:
         self.latest = np.array([s.latest_epoch_s for s in mine], dtype=float)
         here_allowed = self.profiles.allowed[self.jobs.profile, of.here] if count else np.zeros(0, dtype=bool)
         self.stuck = (of.present >= room.places.slots) | ~here_allowed  # it would not start within the plan
-        self.late = (self.starts > self.latest) | self.stuck
+        end = room.places.start_epoch_s + room.places.slots * room.places.slot_s
+        self.beyond = here_allowed & np.array(
+            [(s.job.eligible_epoch_s or 0) >= end for s in mine], dtype=bool
+        )  # by its own start
+        self.late = (self.starts > self.latest) | (self.stuck & ~self.beyond)
         self.present_g = of.emitted_g(self.totals, np.arange(count), of.here, self.starts) * self.jobs.tasks
         self.baseline_g = self._baseline_g(mine)
         self.once_g = np.maximum(rules.min_saving_g, self.present_g * rules.min_saving_pct / 100)
@@ -111,7 +116,8 @@ class Scales:
         in_time = moved & placed & ~self.only_rescue & (last <= self.latest)
         enough = in_time & (saved >= needed) & (saved > waits_g) & (saved > 0)
         makes_way = in_time & ~self.late & (new_g <= np.maximum(self.present_g, self.baseline_g) + self.once_g)
-        cost_g = np.where(rescued, self.lateness_g(last) - self.lateness_g(self.starts), np.maximum(needed, waits_g)) - saved
+        was_late_g = self.lateness_g(np.where(self.stuck & self.late, np.inf, self.starts))
+        cost_g = np.where(rescued, self.lateness_g(last) - was_late_g, np.maximum(needed, waits_g)) - saved
         return Worth(enough | rescued, enough | rescued | makes_way, cost_g, rescued, saved, new_g, needed)
 
     def lateness_g(self, start: Floats) -> Floats:
@@ -140,10 +146,9 @@ class Scales:
             (where == of.here[job]) & ((start == of.present[job]) | (self.eligible[job] & (start < of.present[job])))
         )
 
-    def is_anew(self, job: int, location: int) -> bool:
-        """Whether a job would be submitted anew to come to a location."""
-        here = int(self.of.here[job])
-        return self.locations[here].cluster != self.locations[location].cluster and not self.in_federation[job]
+    def is_anew(self, job: Ints, location: Ints) -> Bools:
+        """Whether jobs would be submitted anew to come to locations."""
+        return np.asarray((self.cluster[self.of.here[job]] != self.cluster[location]) & ~self.in_federation[job])
 
     def row(self, kind: int, location: int) -> Floats:
         """[T] g of a profile at a location, by the slot in which it starts."""
@@ -165,7 +170,7 @@ class Scales:
         until = slots if late else min(slots, int(of.latest[job]) + 1)
         best: tuple[float, int, int] | None = None
         for location in np.flatnonzero(self.profiles.allowed[kind]).tolist():
-            if near and self.is_anew(job, location):
+            if near and self.is_anew(np.array(job), np.array(location)):
                 continue
             pools, amounts, run = of.use(job, location)
             full: Bools = np.any(free[pools, : until + run - 1] < amounts[:, None] * (1 - FITS), axis=0)

@@ -181,6 +181,7 @@ class World(Runner):
         if known:
             running = {job.id: job for job in ctld.jobs.values() if job.state in ("RUNNING", "COMPLETED")}
             ctld.jobs = {number: copy.copy(job) for number, job in known[-1][1].items()} | running
+            ctld.written = [each for each in ctld.written if each[0] <= self.now - seconds]
             ctld.next_id = max(known[-1][0], *running, 0)  # the numbers of what is forgotten are given again
         self.now += 1
 

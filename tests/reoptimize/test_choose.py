@@ -162,6 +162,59 @@ def test_a_late_job_is_rescued_whatever_that_saves() -> None:
         assert all("its latest start is" in move.reason for move in found.moves)
 
 
+def test_a_job_that_slurm_does_not_start_though_there_seems_to_be_room_is_rescued() -> None:
+    """The free cores are in pieces too small for it. It waits for as long again, it seems; if that is too long, it goes."""
+    waits = {"begin": NOW - 40 * 60, "locations": BOTH, "mark_id": ID, "reason": "Priority", "cpus": 16}
+    same = {"world": outlook(dirty=[400.0], clean=[400.0]), "rules": ANYWHERE}
+    assert chosen(marked(latest=NOW + 2 * HOUR, **waits), **same).moves == ()
+    [move] = chosen(marked(latest=NOW + 20 * 60, **waits), **same).moves
+    assert (move.to_location, move.to_epoch_s) == ("beta/batch", NOW)
+    assert "its latest start is" in move.reason
+
+
+def test_users_have_equal_shares_of_the_moves_of_a_run() -> None:
+    """Whole shares first, however few more moves there are than users."""
+    for users, each, most in ((5, 4, 6), (9, 10, 10), (9, 10, 9)):
+        jobs = [
+            marked(100 * u + n, cpus=2 if u <= users // 2 + 1 else 1, user=f"user{u}")
+            for u in range(users)
+            for n in range(each)
+        ]
+        rules = Rules(max_updates=most, min_saving_g=0.1)
+        found = decided([queue(*jobs, nodes=nodes(count=40))], outlook(dirty=GREEN_AT_3), rules)[2]
+        counts = Counter(move.job.user for move in found.moves)
+        assert max(counts.values()) - min(counts[f"user{u}"] for u in range(users)) <= 1, (users, most, counts)
+        assert sum(counts.values()) <= most
+
+
+def test_a_start_beyond_the_forecast_is_not_late() -> None:
+    """The forecast has become shorter: who waits for an hour beyond it is not called back for that, and not said to be late."""
+    jobs = [marked(n, begin=NOW + 30 * HOUR, latest=NOW + 60 * HOUR) for n in (1, 2, 3)]
+    found = decided([queue(*jobs)], outlook(dirty=[400.0] * 30 + [50.0] + [400.0] * 41), horizon=24 * HOUR)[2]
+    assert (found.moves, found.figures["late"]) == ((), 0)
+
+
+def test_others_make_room_for_one_that_cannot_run_where_it_is() -> None:
+    """Its partition is down, and the only other node is promised to those who could as well be later."""
+    stuck = marked(1, begin=NOW + HOUR, latest=NOW + 2 * HOUR + 60, locations=BOTH, mark_id=ID, reason="PartitionDown", cpus=16)
+    others = [marked(10 + h, "beta", begin=NOW + h * HOUR, latest=NOW + 20 * HOUR, user="user2", cpus=16) for h in (1, 2)]
+    runs = job(90, "beta", state="RUNNING", start_epoch_s=NOW - HOUR, end_epoch_s=NOW + HOUR, cpus=16)
+    queues = [queue(stuck), queue(*others, runs, cluster="beta", nodes=nodes("beta", count=1))]
+    found = decided(queues, outlook(dirty=[100.0], clean=[300.0, 300, 300, *[310.0] * 69]), ANYWHERE)[2]
+    assert found.figures["late"] == 0
+    assert next(move for move in found.moves if move.job.id == 1).to_location == "beta/batch"
+
+
+def test_an_array_whose_tasks_may_start_apart_stays_on_its_cluster() -> None:
+    """It could be submitted anew as a whole only."""
+    of = marked(7, cpus=16, locations=BOTH, mark_id=ID, array_id=7, array_tasks="0-5", task_count=6)
+    rules = ANYWHERE._replace(split_arrays=True)
+    world = outlook(dirty=GREEN_AT_3, clean=[400.0, 100, 100, *[400.0] * 69])
+    moves = decided([queue(of), queue(cluster="beta", nodes=nodes("beta", count=2))], world, rules)[2].moves
+    assert moves
+    assert {move.to_location for move in moves} == {"alpha/batch"}
+
+
 def test_where_all_is_full_jobs_are_late_and_it_is_said() -> None:
     """Sixty jobs for four places and five hours: a plan exists all the same."""
     jobs = [marked(n, cpus=16, begin=NOW + HOUR, latest=NOW + 5 * HOUR) for n in range(1, 61)]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+from collections.abc import Callable
 
 import hypothesis.strategies as st
 import pytest
@@ -203,3 +205,49 @@ def test_the_number_of_a_forgotten_copy_is_given_again(next_is: str) -> None:
             own.priority = 1
             world.pass_time(7200)
         check_books(world, "one", "two", *(["own"] if next_is != "another copy" else []))
+
+
+def test_an_owner_rewrites_the_comment_of_the_copy_before_it_was_looked_at() -> None:
+    """The run is killed with the number of the copy written down, and nothing but that says that it is the copy."""
+    known = 0
+    for end_at in range(1, points() + 1):
+        world = World()
+        job = world.add("one")
+        world.tick([transfer_of(world, job, IDS[0])], end_at=end_at)
+        row = world.books.transfer(IDS[0])
+        known += row is not None and row.target_id > 0 and not row.target_submit_epoch_s
+        if row is None or not row.target_id:
+            continue
+        for candidate in world.clusters["beta"].jobs.values():
+            candidate.comment = "other words"
+        settle(world)
+        check_books(world, "one")
+    assert known
+
+
+def rewritten_and_forgotten(world: World, owner_at: int, forget_at: int) -> Callable[[str], str]:
+    """An oracle that does both to the copy, each before a call of that number."""
+    calls = itertools.count(1)
+
+    def oracle(what: str) -> str:
+        call = next(calls)
+        if call == owner_at:
+            for candidate in world.clusters["beta"].jobs.values():
+                candidate.comment = "other words"
+        elif call == forget_at:
+            world.forget("beta", 3)
+        return DONE
+
+    return oracle
+
+
+def test_an_owner_rewrites_the_comment_of_the_copy_and_then_its_controller_forgets() -> None:
+    """At each call of a run, and at each one after that: what slurmctld has forgotten is done again."""
+    for owner_at in range(12, 30):
+        for forget_at in range(owner_at + 1, owner_at + 20):
+            world = World()
+            job = world.add("one")
+            world.oracle = rewritten_and_forgotten(world, owner_at, forget_at)
+            world.tick([transfer_of(world, job, IDS[0])])
+            settle(world)
+            check_books(world, "one")
