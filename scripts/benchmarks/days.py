@@ -29,6 +29,8 @@ def burst(installed: Path, jobs: Sequence[Asked], ticks_min: int, seed: int) -> 
             print(f"{result.rule}: {problem}")
     asked = {job.name: job for job in jobs}
     without_reason = [name for name in ours.late if ours.had_room(asked[name])]
+    for name in without_reason:
+        print("\n".join(ours.history(asked[name])), flush=True)
     ticks_s = sorted(float(report["figures"]["run_s"]) for report in ours.reports)
     return {
         "jobs": len(jobs),

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from slurm_carbon.ledger.values import Entry
+from slurm_carbon.units import time_text
 from tests.conftest import start_lab
 from tests.reoptimize.burst import (
     CLUSTERS,
@@ -64,6 +65,25 @@ class Result(NamedTuple):
             f"{r.name} ran at {r.cluster}/{r.partition}, but may only at {sorted(asked[r.name].places())}"
             for r in self.ran if r.name in asked and f"{r.cluster}/{r.partition}" not in asked[r.name].places()
         ]  # fmt: skip
+
+    def history(self, job: Asked) -> list[str]:
+        """What became of a job, and what was decided about it, run by run."""
+        ran = [r for r in self.ran if r.name == job.name]
+        numbers = [(ran[0].cluster, ran[0].job_id)]
+        while (entry := self.entries.get(numbers[-1])) is not None and entry.follows:
+            cluster, _, number = entry.follows.partition(":")
+            numbers.append((cluster, int(number)))
+        latest = time_text(self.submitted_epoch_s + job.max_delay_s)
+        lines = [f"{job}: latest {latest}, room on {self.had_room(job)}"]
+        lines += [f"  ran on {r.node} from {time_text(r.start_epoch_s)}, {r.cluster} {r.job_id}" for r in ran]
+        for report in self.reports:
+            lines += [
+                f"  {time_text(report['at'])} {one['cluster']} {one['job_id']} to {one['to_location']} "
+                f"{time_text(one['to_epoch_s'])}: {one['outcome']}; {one['reason']}"
+                for one in report["decided"]
+                if (one["cluster"], one["job_id"]) in numbers
+            ]
+        return lines
 
     def sent(self, job: Asked) -> str:
         """Where a job was submitted to at first."""
