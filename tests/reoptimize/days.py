@@ -286,7 +286,7 @@ class Days:
 
     def ran(self) -> list[Ran]:
         """Every time that a job ran, as sacct has it."""
-        fields = "JobID,JobName,Partition,State,Start,End,ElapsedRaw,NCPUS,NodeList"
+        fields = "JobID,JobName,Partition,State,Start,End,ElapsedRaw,TimelimitRaw,NCPUS,NodeList"
         since = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(self.now() - 11 * DAY))
         patience = time.monotonic() + 30
         while True:
@@ -302,11 +302,13 @@ class Days:
                 break
             time.sleep(0.3)  # slurmctld tells slurmdbd a little later
         found = []
-        for cluster, (shown, name, partition, state, start, end, elapsed, cores, node) in rows:
+        for cluster, (shown, name, partition, state, start, end, elapsed, limit_min, cores, node) in rows:
             if state.startswith("CANCELLED") and int(elapsed) == 0:
                 continue  # it has gone to the other cluster
             assert state == "TIMEOUT", (cluster, shown, name, state, self.complaints(cluster))
             number, _, task = shown.partition("_")
+            if not start.isdigit():  # now and then the accounting has lost it; its limit has ended the job
+                start = str(int(end) - 60 * int(limit_min))
             found.append(Ran(name, task, cluster, partition, int(number), int(start), int(end), int(cores), node))
         return found
 
