@@ -163,12 +163,14 @@ def _look(words: argparse.Namespace) -> "tuple[Config, Outlook, Ledger | None]":
 
     config, path = _config(words)
     outlook = outlooks.read(path, int(time.time()))
-    for url in (words.ledger,) if words.ledger else (config.reoptimize.ledger, _own_ledger()):
-        try:
-            return config, outlook, open_ledger(url, read_only=True)
-        except LedgerError as error:
-            if url != _own_ledger() and (words.ledger or os.geteuid() == 0 or config.reoptimize.mode == "advise"):
-                print(f"slurm-carbon: without the ledger: {error}", file=sys.stderr)
+    try:
+        return config, outlook, open_ledger(words.ledger or config.reoptimize.ledger, read_only=True)
+    except LedgerError as error:
+        if words.ledger or os.geteuid() == 0 or config.reoptimize.mode == "advise":
+            print(f"slurm-carbon: without the ledger: {error}", file=sys.stderr)
+    if not words.ledger:
+        with contextlib.suppress(LedgerError):  # of his own runs, if there were any
+            return config, outlook, open_ledger(_own_ledger(), read_only=True)
     return config, outlook, None
 
 

@@ -250,7 +250,7 @@ class _Chooser:
             found.append(Move(
                 standing.job, ranges(some) if split and len(some) < len(numbers) else "", standing.here,
                 standing.start_epoch_s, self.scales.locations[where].name, may_from, standing.latest_epoch_s, entry,
-                here_g - there_g, self.why_moves(job, where, begin, here_g, there_g, makes_way),
+                here_g - there_g, self.why_moves(job, where, begin, here_g, there_g, makes_way), begin,
             ))  # fmt: skip
         return found
 

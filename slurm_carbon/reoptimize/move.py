@@ -16,11 +16,12 @@ class Move(NamedTuple):
     from_location: str  # CLUSTER/PARTITION
     from_epoch_s: int  # when it would start as things stand
     to_location: str
-    to_epoch_s: int  # now or earlier: at once
+    to_epoch_s: int  # from when on it may start; now or earlier: at once
     latest_epoch_s: int
     entry: Entry  # what the ledger shall know once the move is done
     saved_g: float  # expected, against the present plan
     reason: str  # for its owner: why it is moved
+    planned_epoch_s: int  # when there is room for it by the plan
 
     @property
     def way(self) -> str:

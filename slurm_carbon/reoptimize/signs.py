@@ -1,4 +1,4 @@
-"""What is read from and written into the comments of jobs that move to another cluster, and what ties jobs to each other."""
+"""What is read from and written into the comments of jobs that move to another cluster, how they stand, and what ties them."""
 
 import re
 from collections.abc import Iterable
@@ -7,6 +7,8 @@ from slurm_carbon import marks
 from slurm_carbon.ledger.values import Transfer
 from slurm_carbon.queued import QueuedJob
 
+HELD_BY_USER = "JobHeldUser"
+NEVER_RAN = ("CANCELLED", "DEADLINE", "REVOKED")
 FEDERATED = 1 << 26  # job ids of a federation begin here
 
 
@@ -45,6 +47,39 @@ def given_back(t: Transfer, comment: str) -> str:
     if text == old_text:
         return t.source_comment
     return text if mark is None or old_mark is None else cleaned(comment)
+
+
+def is_held_by_user(job: QueuedJob) -> bool:
+    """Whether it waits and is held, but not by an administrator: its owner can release it."""
+    return job.state == "PENDING" and job.reason == HELD_BY_USER
+
+
+def is_loose(job: QueuedJob) -> bool:
+    """Whether a copy runs, has run, or will without us."""
+    if job.state == "PENDING":
+        return not job.is_held
+    return job.state not in NEVER_RAN
+
+
+def is_over(job: QueuedJob) -> bool:
+    """Whether it has ended and never ran."""
+    return job.state in NEVER_RAN
+
+
+def is_ours(t: Transfer, job: QueuedJob | None) -> bool:
+    """Whether the source waits held and marked as we left it."""
+    return (
+        job is not None
+        and is_held_by_user(job)
+        and job.submit_epoch_s == t.submit_epoch_s
+        and job.uid == t.uid
+        and is_marked(job.comment, mark_of(t))
+    )
+
+
+def is_the_source(t: Transfer, job: QueuedJob | None) -> bool:
+    """Whether it is still the same job: a requeue makes another one of it."""
+    return job is not None and job.submit_epoch_s == t.submit_epoch_s and job.uid == t.uid
 
 
 def entangled(job: QueuedJob, others: Iterable[QueuedJob]) -> str:

@@ -26,7 +26,19 @@ from collections.abc import Iterable
 from slurm_carbon import marks
 from slurm_carbon.ledger.values import CANCELLED, HELD, INTENDED, RELEASED, SUBMITTED, UNDOING, UNDONE, Transfer
 from slurm_carbon.queued import QueuedJob
-from slurm_carbon.reoptimize.signs import cleaned, given_back, is_marked, mark_of, marked
+from slurm_carbon.reoptimize.signs import (
+    NEVER_RAN,
+    cleaned,
+    given_back,
+    is_held_by_user,
+    is_loose,
+    is_marked,
+    is_ours,
+    is_over,
+    is_the_source,
+    mark_of,
+    marked,
+)
 from slurm_carbon.reoptimize.stage import (
     CANCEL_COPY,
     CANCEL_SOURCE,
@@ -53,10 +65,9 @@ from slurm_carbon.reoptimize.stage import (
     phase,
 )  # fmt: skip
 
-_HELD_BY_USER, _HELD_BY_ADMIN = "JobHeldUser", "JobHeldAdmin"
+_HELD_BY_ADMIN = "JobHeldAdmin"
 _ALIVE = ("PENDING", "RUNNING", "SUSPENDED", "CONFIGURING")
 _WAITS = ("PENDING", "REQUEUED")
-_NEVER_RAN = ("CANCELLED", "DEADLINE", "REVOKED")
 
 
 def step(t: Transfer, sight: Sight, now: int, times: Times, run: Run) -> Step:
@@ -101,21 +112,6 @@ def _is_late(t: Transfer, now: int, times: Times) -> bool:
     return now + times.margin_s > t.latest_epoch_s
 
 
-def _is_held(job: QueuedJob) -> bool:
-    return job.state == "PENDING" and job.reason == _HELD_BY_USER
-
-
-def _is_loose(job: QueuedJob) -> bool:
-    """Whether a copy runs, has run, or will without us."""
-    if job.state == "PENDING":
-        return not job.is_held
-    return job.state not in _NEVER_RAN
-
-
-def _is_over(job: QueuedJob) -> bool:
-    return job.state in _NEVER_RAN
-
-
 def _changed(t: Transfer, sight: Sight) -> str:
     """What is in the way of moving the source; empty if nothing is."""
     job = sight.source
@@ -135,39 +131,33 @@ def _changed_since_held(t: Transfer, sight: Sight) -> str:
     why = _changed(t, sight)
     if why or sight.source is None:
         return why
-    if not _is_held(sight.source):
+    if not is_held_by_user(sight.source):
         return "its owner has released it"
     return "" if is_marked(sight.source.comment, mark_of(t)) else "its owner has changed its comment"
 
 
-def _is_ours(t: Transfer, job: QueuedJob | None) -> bool:
-    """Whether the source waits held and marked as we left it."""
-    return (
-        job is not None
-        and _is_held(job)
-        and job.submit_epoch_s == t.submit_epoch_s
-        and job.uid == t.uid
-        and is_marked(job.comment, mark_of(t))
-    )
+def _as_copy(job: QueuedJob) -> dict[str, int]:
+    """By what the copy is known from now on, whatever becomes of its comment."""
+    return {"target_id": job.id, "target_submit_epoch_s": job.submit_epoch_s}
 
 
-def _is_the_source(t: Transfer, job: QueuedJob | None) -> bool:
-    """Whether it is still the same job: a requeue makes another one of it."""
-    return job is not None and job.submit_epoch_s == t.submit_epoch_s and job.uid == t.uid
+def _has_settled(t: Transfer, clean: str, now: int, times: Times, run: Run) -> bool:
+    """Whether a release is not forgotten any more, or would leave a mark: else only our word is left."""
+    return clean in run.tried or now >= t.changed_epoch_s + times.settle_s
 
 
 def _chosen(t: Transfer, copies: Iterable[QueuedJob]) -> QueuedJob | None:
     """The copy that counts: the one whose number is known, else one that runs, else the first."""
 
     def rank(job: QueuedJob) -> tuple[bool, bool, bool, int, int]:
-        return job.id != t.target_id, not _is_loose(job), _is_over(job), job.submit_epoch_s, job.id
+        return job.id != t.target_id, not is_loose(job), is_over(job), job.submit_epoch_s, job.id
 
     return min(copies, key=rank, default=None)
 
 
 def _is_unwanted(t: Transfer, job: QueuedJob) -> bool:
     """Whether a job that says that it is a copy may be cancelled. A true one is held, or was released by us."""
-    return _is_held(job) or (job.state == "PENDING" and job.id == t.target_id and not job.is_held)
+    return is_held_by_user(job) or (job.state == "PENDING" and job.id == t.target_id and not job.is_held)
 
 
 def _cancels(t: Transfer, copies: Iterable[QueuedJob], run: Run) -> tuple[Effect, ...]:
@@ -222,7 +212,7 @@ def _intended(t: Transfer, sight: Sight, now: int, times: Times, run: Run) -> St
 def _held(t: Transfer, sight: Sight, now: int, times: Times, run: Run) -> Step:
     found = _chosen(t, sight.copies)
     if t.asked_epoch_s and found is not None:
-        return _to(t, SUBMITTED, target_id=found.id, target_submit_epoch_s=found.submit_epoch_s)
+        return _to(t, SUBMITTED, NONE, None, **_as_copy(found))
     if _is_late(t, now, times):
         return _undo(t, "too little time is left")
     if sight.source_answers and (why := _changed_since_held(t, sight)):
@@ -245,22 +235,17 @@ def _held(t: Transfer, sight: Sight, now: int, times: Times, run: Run) -> Step:
     return Step(t)
 
 
-def _known(t: Transfer, copy: QueuedJob) -> Step:
-    """From now on the copy is known by its number and the time it was submitted, whatever becomes of its comment."""
-    return _to(t, t.state, phase(t), None, target_id=copy.id, target_submit_epoch_s=copy.submit_epoch_s)
-
-
 def _submitted(t: Transfer, sight: Sight, now: int, times: Times, run: Run) -> Step:
     copy = _chosen(t, sight.copies)
     if copy is not None and not t.target_submit_epoch_s:
-        return _known(t, copy)
+        return _to(t, t.state, phase(t), None, **_as_copy(copy))
     if phase(t) == CANCELLING:
         return _cancelling(t, sight, copy, now, times, run)
-    if sight.target_answers and (copy is None or _is_over(copy)):
+    if sight.target_answers and (copy is None or is_over(copy)):
         return _undo(t, "its copy was cancelled")
     if sight.source_answers and (why := _changed_since_held(t, sight)):
         return _undo(t, why)
-    if _is_late(t, now, times) and not (copy is not None and _is_loose(copy)):
+    if _is_late(t, now, times) and not (copy is not None and is_loose(copy)):
         return _undo(t, "too little time is left")
     if not sight.source_answers or not sight.target_answers or copy is None:
         return Step(t)
@@ -288,20 +273,20 @@ def _cancelling(t: Transfer, sight: Sight, copy: QueuedJob | None, now: int, tim
         return _ended(t, sight, run, job.state)
     if not sight.target_answers:
         return Step(t)
-    gone = "its copy was cancelled, or lost" if copy is None or _is_over(copy) else ""
+    gone = "its copy was cancelled, or lost" if copy is None or is_over(copy) else ""
     if _may(run, CANCEL_SOURCE) and not gone and not _changed_since_held(t, sight):
         return _to(t, SUBMITTED, CANCELLING, None, _source(t, CANCEL_SOURCE))
     sent = CANCEL_SOURCE in run.tried and CANCEL_SOURCE not in run.unanswered
     if not sent and waited_s < times.patience_s:
         return Step(t)  # it may still happen
-    if copy is not None and _is_loose(copy) and _is_ours(t, job):
+    if copy is not None and is_loose(copy) and is_ours(t, job):
         return Step(t)  # its owner has released the copy, and we may not cancel the source: a later run may
     return _undo(t, gone or _changed_since_held(t, sight) or "it could not be cancelled")
 
 
 def _ended(t: Transfer, sight: Sight, run: Run, state: str) -> Step:
     """The source has ended or runs, after the cancel was sent."""
-    if state not in _NEVER_RAN:
+    if state not in NEVER_RAN:
         return _undo(t, f"it is {state.lower()} now")
     by = sight.source_cancelled_by
     if by is not None and by == t.uid != run.us and CANCEL_SOURCE not in run.tried:
@@ -312,16 +297,16 @@ def _ended(t: Transfer, sight: Sight, run: Run, state: str) -> Step:
 def _cancelled(t: Transfer, sight: Sight, now: int, times: Times, run: Run) -> Step:
     copy, job, word = _chosen(t, sight.copies), sight.source, phase(t)
     if copy is not None and not t.target_submit_epoch_s:
-        return _known(t, copy)
+        return _to(t, t.state, phase(t), None, **_as_copy(copy))
     effects: list[Effect] = []
-    if sight.source_answers and _is_the_source(t, job):
-        if _is_ours(t, job):
+    if sight.source_answers and is_the_source(t, job):
+        if is_ours(t, job):
             if _may(run, CANCEL_SOURCE):
                 effects.append(_source(t, CANCEL_SOURCE))
         elif job is not None and job.state in _ALIVE and copy is not None and copy.state == "PENDING":
             return _undo(t, f"it is {job.state.lower()} again")
     has_mark = copy is not None and is_marked(copy.comment, mark_of(t))
-    waits = copy is not None and _is_held(copy) and (word != FREED or has_mark)
+    waits = copy is not None and is_held_by_user(copy) and (word != FREED or has_mark)
     if sight.target_answers and copy is not None:
         effects += _cancels(t, (other for other in sight.copies if other is not copy), run)
         if waits:
@@ -329,9 +314,8 @@ def _cancelled(t: Transfer, sight: Sight, now: int, times: Times, run: Run) -> S
                 word = RELEASING
                 effects.append(Effect(RELEASE_COPY, copy.cluster, copy.id))
         elif not has_mark or copy.state not in _ALIVE:
-            settled = CLEAN_COPY in run.tried or now >= t.changed_epoch_s + times.settle_s
+            settled = _has_settled(t, CLEAN_COPY, now, times, run)
             if word == RELEASING and copy.state == "PENDING" and not effects and not settled:
-                # its owner has taken the mark out: if slurmctld forgets the release, only this word says whose hold it is
                 return Step(t, (), t.changed_epoch_s + times.settle_s)
             word = FREED  # only now: if slurmctld forgets the release, it forgets that the mark was taken out
         elif _may(run, CLEAN_COPY):
@@ -339,7 +323,7 @@ def _cancelled(t: Transfer, sight: Sight, now: int, times: Times, run: Run) -> S
     if effects or word != phase(t):
         return _to(t, CANCELLED, word, None, *effects)
     quiet_s = now - t.changed_epoch_s
-    over = sight.source_answers and sight.target_answers and not _is_ours(t, job) and not waits
+    over = sight.source_answers and sight.target_answers and not is_ours(t, job) and not waits
     if (over and quiet_s >= times.watch_s) or quiet_s >= times.forget_s:
         return _to(t, RELEASED, word, None if copy is not None else "the copy is gone")
     return Step(t)
@@ -347,26 +331,24 @@ def _cancelled(t: Transfer, sight: Sight, now: int, times: Times, run: Run) -> S
 
 def _undoing(t: Transfer, sight: Sight, now: int, times: Times, run: Run) -> Step:
     job, word = sight.source, phase(t)
-    is_source = sight.source_answers and _is_the_source(t, job)
+    is_source = sight.source_answers and is_the_source(t, job)
     has_mark = is_source and job is not None and is_marked(job.comment, mark_of(t))
     waits = is_source and job is not None and _is_held_by_us(t, job, has_mark)
-    loose = next((copy for copy in sight.copies if _is_loose(copy)), None)
+    loose = next((copy for copy in sight.copies if is_loose(copy)), None)
     if loose is not None and sight.source_answers:
-        found = {"target_id": loose.id, "target_submit_epoch_s": loose.submit_epoch_s}
-        went = _to(t, SUBMITTED, CANCELLING, "its owner has released the copy", **found)
+        went = _to(t, SUBMITTED, CANCELLING, "its owner has released the copy", **_as_copy(loose))
         if loose.cluster != t.to_location.partition("/")[0]:
             went = Step(went.transfer._replace(to_location=f"{loose.cluster}/{loose.partition}"))
         if waits and has_mark and word == OURS and not sight.entangled:
             return went._replace(effects=(_source(t, CANCEL_SOURCE),))
-        if job is None or _is_over(job):
+        if job is None or is_over(job):
             return went  # the other one is gone
     pending = [copy for copy in sight.copies if _is_unwanted(t, copy)]
     if pending and sight.source_answers and job is None:
         if not sight.source_accounted and now - t.changed_epoch_s < times.give_up_s:
             return Step(t)
         if sight.source_end in _WAITS:  # nobody ended it: slurmctld has lost it, and the copy is all that is left
-            found = {"target_id": pending[0].id, "target_submit_epoch_s": pending[0].submit_epoch_s}
-            return _to(t, CANCELLED, NONE, "the source was lost", **found)
+            return _to(t, CANCELLED, NONE, "the source was lost", **_as_copy(pending[0]))
     effects = list(_cancels(t, pending, run))
     waited_s = now - t.asked_epoch_s
     known = t.target_id > 0 or bool(sight.copies)  # a copy is asked for once
@@ -381,8 +363,7 @@ def _undoing(t: Transfer, sight: Sight, now: int, times: Times, run: Run) -> Ste
         if may_start and _may(run, RELEASE_SOURCE):
             effects.append(_source(t, RELEASE_SOURCE))
     elif is_source and job is not None and job.state in _ALIVE and not _may_be_held_yet(t, word, now, times, run):
-        if word == OURS and not has_mark and CLEAN_SOURCE not in run.tried and now < t.changed_epoch_s + times.settle_s:
-            # slurmctld has lost the mark: if it forgets the release too, nothing but this word says whose hold it is
+        if word == OURS and not has_mark and not _has_settled(t, CLEAN_SOURCE, now, times, run):
             return Step(t, tuple(effects), t.changed_epoch_s + times.settle_s)
         if word == UNSURE or (word == OURS and not has_mark):
             word = FREED
@@ -401,7 +382,7 @@ def _undoing(t: Transfer, sight: Sight, now: int, times: Times, run: Run) -> Ste
 
 def _is_held_by_us(t: Transfer, job: QueuedJob, has_mark: bool) -> bool:
     """Whether the source is held, and by us. One that runs is held as well, if we came too late: for when it is requeued."""
-    held = _is_held(job) or (job.state in ("RUNNING", "SUSPENDED") and job.priority == 0)
+    held = is_held_by_user(job) or (job.state in ("RUNNING", "SUSPENDED") and job.priority == 0)
     word = phase(t)
     return held and (word in (OURS, UNSURE) or (word == FREED and has_mark))
 

@@ -72,10 +72,8 @@ class Scales:
         here_allowed = self.profiles.allowed[self.jobs.profile, of.here] if count else np.zeros(0, dtype=bool)
         self.stuck = (of.present >= room.places.slots) | ~here_allowed  # it would not start within the plan
         end = room.places.start_epoch_s + room.places.slots * room.places.slot_s
-        self.beyond = here_allowed & np.array(
-            [(s.job.eligible_epoch_s or 0) >= end for s in mine], dtype=bool
-        )  # by its own start
-        self.late = (self.starts > self.latest) | (self.stuck & ~self.beyond)
+        begins_beyond = here_allowed & np.array([(s.job.eligible_epoch_s or 0) >= end for s in mine], dtype=bool)
+        self.late = (self.starts > self.latest) | (self.stuck & ~begins_beyond)
         self.present_g = of.emitted_g(self.totals, np.arange(count), of.here, self.starts) * self.jobs.tasks
         self.baseline_g = self._baseline_g(mine)
         self.once_g = np.maximum(rules.min_saving_g, self.present_g * rules.min_saving_pct / 100)

@@ -37,7 +37,7 @@ def move_of(job: QueuedJob, to: str, begin_in_s: int, now: int, tasks: str = "")
         job.cluster, job.id, job.submit_epoch_s, job.user, to, here, begin, mark.latest_epoch_s, "mark", mark.id,
         ("alpha/batch", "alpha/short", "beta/batch"), 9.0, 5.0, 1.0, "file", 1, now,
     )  # fmt: skip
-    return Move(job, tasks, here, job.eligible_epoch_s or now, to, begin, mark.latest_epoch_s, entry, 4.0, "cleaner")
+    return Move(job, tasks, here, job.eligible_epoch_s or now, to, begin, mark.latest_epoch_s, entry, 4.0, "cleaner", begin)
 
 
 def main(asked: dict[str, Any]) -> None:

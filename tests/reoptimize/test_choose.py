@@ -370,9 +370,8 @@ def replayed(room: Room, found: list[Standing], done: Chosen) -> float:
             assert move.to_epoch_s <= room.now_epoch_s
             continue
         where = move.to_location if move else standing.here
-        slot = room.slot(move.to_epoch_s) if move else int(room.present[number])
-        if move and move.to_epoch_s >= move.latest_epoch_s - Rules().margin_s:  # it stands in line before it is to start
-            slot = room.slot(move.latest_epoch_s)
+        slot = room.slot(move.planned_epoch_s) if move else int(room.present[number])
+        assert move is None or move.to_epoch_s <= move.planned_epoch_s
         cluster, _, partition = where.partition("/")
         run = room.run_slots((standing.asked.time_limit_s or 0) * standing.asked.array_waves)
         for pool, amount in room.needs(standing.asked, cluster).items():
